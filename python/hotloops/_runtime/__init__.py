@@ -1,0 +1,1 @@
+"""What every family shares in Python: dispatch, arrays, validation, threads, checkpoints."""

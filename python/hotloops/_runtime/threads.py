@@ -1,0 +1,157 @@
+"""How many threads work, and plain threads for the Numba twins."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+from hotloops._runtime import dispatch, validate
+from hotloops._runtime.errors import BackendUnavailable
+
+__all__ = ["get_num_threads", "map_tiles", "resolve_num_threads", "set_num_threads"]
+
+ENVIRONMENT = "HOTLOOPS_NUM_THREADS"
+MAX_THREADS = 4096
+
+_TILES_PER_THREAD = 4  # enough that a thread which is late does not hold up the others for long
+_without_core: int | None = None
+
+
+def get_num_threads() -> int:
+    """Return the number of threads that calls use which do not say ``num_threads=``.
+
+    It is what `set_num_threads` set, else ``HOTLOOPS_NUM_THREADS``, else the number of processors
+    that this process may run on.
+
+    Examples
+    --------
+    >>> import hotloops
+    >>> hotloops.get_num_threads() >= 1
+    True
+    """
+    try:
+        return int(dispatch.core().get_num_threads())
+    except BackendUnavailable:
+        return _without_core or _default_num_threads()
+
+
+def set_num_threads(n: int) -> None:
+    """Set the number of threads for the calls of this process that do not say ``num_threads=``.
+
+    Results never depend on it.
+
+    Parameters
+    ----------
+    n : int
+        From 1 to 4096.
+    """
+    global _without_core
+    count = validate.integer("set_num_threads", "n", n, low=1, high=MAX_THREADS)
+    _without_core = count
+    try:
+        dispatch.core().set_num_threads(count)
+    except BackendUnavailable:
+        return
+
+
+def resolve_num_threads(function: str, num_threads: int | None) -> int:
+    """Return the number of threads for one call."""
+    if num_threads is None:
+        return get_num_threads()
+    return validate.integer(function, "num_threads", num_threads, low=1, high=MAX_THREADS)
+
+
+def map_tiles(task: Callable[[int, int], object], count: int, num_threads: int) -> None:
+    """Call ``task(begin, end)`` until the ranges cover 0 to `count`, on several threads.
+
+    The task must release the GIL for its work (Numba's ``nogil=True``), and its results must not
+    depend on where the ranges are cut. Ranges are handed out as threads become free. The first
+    failure, in order of rows, is raised when all threads have stopped.
+    """
+    num_threads = min(num_threads, count)
+    if num_threads <= 1:
+        if count > 0:
+            task(0, count)
+        return
+    _Job(task, count, num_threads).run()
+
+
+class _Job:
+    """One call of `map_tiles`."""
+
+    def __init__(self, task: Callable[[int, int], object], count: int, num_threads: int) -> None:
+        self._task = task
+        self._count = count
+        self._length = -(-count // (num_threads * _TILES_PER_THREAD))
+        self._next = 0
+        self._lock = threading.Lock()
+        self._failures: dict[int, BaseException] = {}
+        self._helpers = [
+            threading.Thread(target=self._work, name=f"hotloops-{i}", daemon=True)
+            for i in range(1, num_threads)
+        ]
+
+    def run(self) -> None:
+        started = []
+        try:
+            for helper in self._helpers:
+                helper.start()
+                started.append(helper)
+            self._work()
+        finally:
+            # Also after Ctrl-C: nobody may still be writing when the caller sees its arrays again.
+            self._stop()
+            _join(started)
+        if self._failures:
+            raise self._failures[min(self._failures)]
+
+    def _work(self) -> None:
+        while True:
+            begin = self._take()
+            if begin >= self._count:
+                return
+            try:
+                self._task(begin, min(begin + self._length, self._count))
+            except BaseException as error:
+                with self._lock:
+                    self._failures[begin] = error
+                self._stop()
+                return
+
+    def _take(self) -> int:
+        with self._lock:
+            begin = self._next
+            self._next += self._length
+            return begin
+
+    def _stop(self) -> None:
+        with self._lock:
+            self._next = self._count
+
+
+def _join(helpers: list[threading.Thread]) -> None:
+    """Wait for all threads; Ctrl-C while waiting is raised when they have ended."""
+    interrupt: KeyboardInterrupt | None = None
+    for helper in helpers:
+        while helper.is_alive():
+            try:
+                helper.join()
+            except KeyboardInterrupt as error:
+                interrupt = error
+    if interrupt is not None:
+        raise interrupt
+
+
+def _default_num_threads() -> int:
+    named = os.environ.get(ENVIRONMENT)
+    if named:
+        count = int(named) if named.isascii() and named.isdigit() else 0
+        if not 1 <= count <= MAX_THREADS:
+            raise ValueError(
+                f"hotloops: `{ENVIRONMENT}` must be an integer in [1, {MAX_THREADS}], got {named!r}"
+            )
+        return count
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
