@@ -1,0 +1,13 @@
+#include <pybind11/pybind11.h>
+
+namespace hl {
+void register_core(pybind11::module_& module);
+void register_random(pybind11::module_& module);
+void register_sgd(pybind11::module_& module);
+}  // namespace hl
+
+PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
+    hl::register_core(module);
+    hl::register_random(module);
+    hl::register_sgd(module);
+}

@@ -1,0 +1,9 @@
+#include <pybind11/pybind11.h>
+
+namespace hl {
+void register_core_cuda(pybind11::module_& module);
+}  // namespace hl
+
+PYBIND11_MODULE(_cuda, module, pybind11::mod_gil_not_used()) {
+    hl::register_core_cuda(module);
+}
