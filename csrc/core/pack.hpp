@@ -1,0 +1,332 @@
+// Packs: as many lanes as one register of this instruction-set level holds, one row in each lane.
+//
+// A step is a template over V. V = f32v or f64v advances a whole pack of rows; V = float or double
+// advances one row (CUDA, remainders, tests). Arithmetic, comparisons and ?: are the compiler's own
+// vector operators, so both read alike and round alike.
+#pragma once
+
+#include <cstdint>
+
+#include "config.hpp"
+
+#if !defined(__CUDACC__) && (defined(__x86_64__) || defined(__i386__))
+#include <immintrin.h>
+#elif !defined(__CUDACC__) && defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+namespace hl {
+inline namespace HL_ISA_NAMESPACE {
+
+// A random word travels in the lane type of the reals that it will become: 32 bits wide for float;
+// 64 bits wide for double, where only the low half counts.
+template <class V>
+struct LaneTraits;
+
+template <>
+struct LaneTraits<float> {
+    using Real = float;
+    using Words = std::uint32_t;
+    static constexpr int lanes = 1;
+};
+
+template <>
+struct LaneTraits<double> {
+    using Real = double;
+    using Words = std::uint64_t;
+    static constexpr int lanes = 1;
+};
+
+HL_INLINE float as_real(std::uint32_t bits) {
+    float value;
+    __builtin_memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+HL_INLINE double as_real(std::uint64_t bits) {
+    double value;
+    __builtin_memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+HL_INLINE std::uint32_t as_words(float value) {
+    std::uint32_t bits;
+    __builtin_memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+HL_INLINE std::uint64_t as_words(double value) {
+    std::uint64_t bits;
+    __builtin_memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+// The value of a signed 32-bit integer stored as a word, rounded to nearest.
+HL_INLINE float signed_to_real(std::uint32_t word) {
+    return static_cast<float>(static_cast<std::int32_t>(word));
+}
+
+HL_INLINE float square_root(float x) {
+#if defined(__CUDA_ARCH__)
+    return __fsqrt_rn(x);
+#else
+    return __builtin_sqrtf(x);
+#endif
+}
+
+HL_INLINE double square_root(double x) {
+#if defined(__CUDA_ARCH__)
+    return __dsqrt_rn(x);
+#else
+    return __builtin_sqrt(x);
+#endif
+}
+
+// Low 32 bits of each lane times a 32-bit constant, all 64 bits of the product.
+HL_INLINE std::uint64_t multiply_wide(std::uint64_t a, std::uint32_t b) {
+    return (a & 0xffffffffu) * b;
+}
+
+// All lanes equal to x.
+template <class V>
+HL_INLINE V broadcast(typename LaneTraits<V>::Real x) {
+    return x - V{};
+}
+
+template <class V>
+HL_INLINE V load(const void* source) {
+    V value;
+    __builtin_memcpy(&value, source, sizeof value);
+    return value;
+}
+
+HL_INLINE bool any_lane(bool mask) { return mask; }
+HL_INLINE bool lane_is_set(bool mask, int) { return mask; }
+
+#if !defined(__CUDACC__)
+
+typedef float f32v __attribute__((vector_size(HL_LANE_BYTES)));
+typedef double f64v __attribute__((vector_size(HL_LANE_BYTES)));
+typedef std::uint32_t u32v __attribute__((vector_size(HL_LANE_BYTES)));
+typedef std::uint64_t u64v __attribute__((vector_size(HL_LANE_BYTES)));
+typedef std::int32_t i32v __attribute__((vector_size(HL_LANE_BYTES)));
+typedef std::int64_t i64v __attribute__((vector_size(HL_LANE_BYTES)));
+
+template <>
+struct LaneTraits<f32v> {
+    using Real = float;
+    using Words = u32v;
+    static constexpr int lanes = HL_LANE_BYTES / 4;
+};
+
+template <>
+struct LaneTraits<f64v> {
+    using Real = double;
+    using Words = u64v;
+    static constexpr int lanes = HL_LANE_BYTES / 8;
+};
+
+HL_INLINE f32v as_real(u32v bits) { return (f32v)bits; }
+HL_INLINE f64v as_real(u64v bits) { return (f64v)bits; }
+HL_INLINE u32v as_words(f32v value) { return (u32v)value; }
+HL_INLINE u64v as_words(f64v value) { return (u64v)value; }
+HL_INLINE f32v signed_to_real(u32v word) { return __builtin_convertvector((i32v)word, f32v); }
+
+HL_INLINE f32v square_root(f32v x) {
+#if defined(HL_ISA_V4)
+    return (f32v)_mm512_sqrt_ps((__m512)x);
+#elif defined(HL_ISA_V3)
+    return (f32v)_mm256_sqrt_ps((__m256)x);
+#elif defined(__SSE2__)
+    return (f32v)_mm_sqrt_ps((__m128)x);
+#elif defined(__aarch64__)
+    return (f32v)vsqrtq_f32((float32x4_t)x);
+#else
+    for (int i = 0; i < LaneTraits<f32v>::lanes; ++i) x[i] = __builtin_sqrtf(x[i]);
+    return x;
+#endif
+}
+
+HL_INLINE f64v square_root(f64v x) {
+#if defined(HL_ISA_V4)
+    return (f64v)_mm512_sqrt_pd((__m512d)x);
+#elif defined(HL_ISA_V3)
+    return (f64v)_mm256_sqrt_pd((__m256d)x);
+#elif defined(__SSE2__)
+    return (f64v)_mm_sqrt_pd((__m128d)x);
+#elif defined(__aarch64__)
+    return (f64v)vsqrtq_f64((float64x2_t)x);
+#else
+    for (int i = 0; i < LaneTraits<f64v>::lanes; ++i) x[i] = __builtin_sqrt(x[i]);
+    return x;
+#endif
+}
+
+// Compilers do not find the widening multiply in (a & mask) * b, hence the intrinsics.
+HL_INLINE u64v multiply_wide(u64v a, std::uint32_t b) {
+#if defined(HL_ISA_V4)
+    return (u64v)_mm512_mul_epu32((__m512i)a, _mm512_set1_epi64(b));
+#elif defined(HL_ISA_V3)
+    return (u64v)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi64x(b));
+#elif defined(__SSE2__)
+    return (u64v)_mm_mul_epu32((__m128i)a, _mm_set1_epi64x(b));
+#elif defined(__ARM_NEON)
+    return (u64v)vmull_n_u32(vmovn_u64((uint64x2_t)a), b);
+#else
+    return (a & 0xffffffffu) * b;
+#endif
+}
+
+// Two packs of 64-bit lanes, whose low halves are the words of the even and of the odd rows, as one
+// pack of 32-bit words in row order.
+HL_INLINE u32v interleave_words(u64v even, u64v odd) {
+#if defined(HL_ISA_V4)
+    return (u32v)_mm512_mask_blend_epi32(0xaaaa, (__m512i)even, (__m512i)(odd << 32));
+#elif defined(HL_ISA_V3)
+    return (u32v)_mm256_blend_epi32((__m256i)even, (__m256i)(odd << 32), 0xaa);
+#else
+    return (u32v)((even & 0xffffffffu) | (odd << 32));
+#endif
+}
+
+HL_INLINE bool any_lane(i32v mask) {
+#if defined(HL_ISA_V4)
+    return _mm512_movepi32_mask((__m512i)mask) != 0;
+#elif defined(HL_ISA_V3)
+    return _mm256_movemask_ps((__m256)mask) != 0;
+#elif defined(__SSE2__)
+    return _mm_movemask_ps((__m128)mask) != 0;
+#else
+    bool any = false;
+    for (int i = 0; i < LaneTraits<f32v>::lanes; ++i) any |= mask[i] != 0;
+    return any;
+#endif
+}
+
+HL_INLINE bool any_lane(i64v mask) {
+#if defined(HL_ISA_V4)
+    return _mm512_movepi64_mask((__m512i)mask) != 0;
+#elif defined(HL_ISA_V3)
+    return _mm256_movemask_pd((__m256d)mask) != 0;
+#elif defined(__SSE2__)
+    return _mm_movemask_pd((__m128d)mask) != 0;
+#else
+    bool any = false;
+    for (int i = 0; i < LaneTraits<f64v>::lanes; ++i) any |= mask[i] != 0;
+    return any;
+#endif
+}
+
+template <class Mask>
+HL_INLINE bool lane_is_set(Mask mask, int lane) {
+    return mask[lane] != 0;
+}
+
+// sums[lane] += x[lane] in double, for the lanes of one pack.
+HL_INLINE void accumulate(double* sums, f32v x) {
+    constexpr int lanes = LaneTraits<f32v>::lanes;
+    typedef float Half __attribute__((vector_size(HL_LANE_BYTES / 2)));
+    Half low, high;
+    __builtin_memcpy(&low, &x, sizeof low);
+    __builtin_memcpy(&high, reinterpret_cast<const char*>(&x) + sizeof low, sizeof high);
+    f64v* target = reinterpret_cast<f64v*>(sums);
+    target[0] += __builtin_convertvector(low, f64v);
+    target[1] += __builtin_convertvector(high, f64v);
+    static_assert(lanes == 2 * LaneTraits<f64v>::lanes, "a float pack fills two double packs");
+}
+
+HL_INLINE void accumulate(double* sums, f64v x) { *reinterpret_cast<f64v*>(sums) += x; }
+
+// Within each 128-bit part: the low (high) halves of a and b, interleaved by 32 or by 64 bits.
+HL_INLINE f32v unpack_low(f32v a, f32v b) {
+#if defined(HL_ISA_V4)
+    return (f32v)_mm512_unpacklo_ps((__m512)a, (__m512)b);
+#elif defined(HL_ISA_V3)
+    return (f32v)_mm256_unpacklo_ps((__m256)a, (__m256)b);
+#else
+    return f32v{a[0], b[0], a[1], b[1]};
+#endif
+}
+
+HL_INLINE f32v unpack_high(f32v a, f32v b) {
+#if defined(HL_ISA_V4)
+    return (f32v)_mm512_unpackhi_ps((__m512)a, (__m512)b);
+#elif defined(HL_ISA_V3)
+    return (f32v)_mm256_unpackhi_ps((__m256)a, (__m256)b);
+#else
+    return f32v{a[2], b[2], a[3], b[3]};
+#endif
+}
+
+HL_INLINE f64v unpack_low(f64v a, f64v b) {
+#if defined(HL_ISA_V4)
+    return (f64v)_mm512_unpacklo_pd((__m512d)a, (__m512d)b);
+#elif defined(HL_ISA_V3)
+    return (f64v)_mm256_unpacklo_pd((__m256d)a, (__m256d)b);
+#else
+    return f64v{a[0], b[0]};
+#endif
+}
+
+HL_INLINE f64v unpack_high(f64v a, f64v b) {
+#if defined(HL_ISA_V4)
+    return (f64v)_mm512_unpackhi_pd((__m512d)a, (__m512d)b);
+#elif defined(HL_ISA_V3)
+    return (f64v)_mm256_unpackhi_pd((__m256d)a, (__m256d)b);
+#else
+    return f64v{a[1], b[1]};
+#endif
+}
+
+// 16 bytes at `offset` of rows[first], rows[first + stride], ... side by side in one pack.
+template <class V>
+HL_INLINE V load_parts(const typename LaneTraits<V>::Real* const* rows, std::int64_t offset, int stride) {
+#if defined(HL_ISA_V4)
+    const auto part = [&](int i) {
+        return _mm_loadu_ps(reinterpret_cast<const float*>(rows[i * stride] + offset));
+    };
+    __m512 pack = _mm512_castps128_ps512(part(0));
+    pack = _mm512_insertf32x4(pack, part(1), 1);
+    pack = _mm512_insertf32x4(pack, part(2), 2);
+    return (V)_mm512_insertf32x4(pack, part(3), 3);
+#elif defined(HL_ISA_V3)
+    const auto part = [&](int i) {
+        return _mm_loadu_ps(reinterpret_cast<const float*>(rows[i * stride] + offset));
+    };
+    return (V)_mm256_insertf128_ps(_mm256_castps128_ps256(part(0)), part(1), 1);
+#else
+    static_cast<void>(stride);
+    return load<V>(rows[0] + offset);
+#endif
+}
+
+// Four columns of one row for each lane, from rows[lane] + offset, as four packs.
+HL_INLINE void transpose_columns(const float* const* rows, std::int64_t offset, f32v* columns) {
+    const f32v a = load_parts<f32v>(rows, offset, 4);
+    const f32v b = load_parts<f32v>(rows + 1, offset, 4);
+    const f32v c = load_parts<f32v>(rows + 2, offset, 4);
+    const f32v d = load_parts<f32v>(rows + 3, offset, 4);
+    const f64v ab_low = (f64v)unpack_low(a, b), ab_high = (f64v)unpack_high(a, b);
+    const f64v cd_low = (f64v)unpack_low(c, d), cd_high = (f64v)unpack_high(c, d);
+    columns[0] = (f32v)unpack_low(ab_low, cd_low);
+    columns[1] = (f32v)unpack_high(ab_low, cd_low);
+    columns[2] = (f32v)unpack_low(ab_high, cd_high);
+    columns[3] = (f32v)unpack_high(ab_high, cd_high);
+}
+
+HL_INLINE void transpose_columns(const double* const* rows, std::int64_t offset, f64v* columns) {
+    for (int half = 0; half < 4; half += 2) {
+        const f64v a = load_parts<f64v>(rows, offset + half, 2);
+        const f64v b = load_parts<f64v>(rows + 1, offset + half, 2);
+        columns[half] = unpack_low(a, b);
+        columns[half + 1] = unpack_high(a, b);
+    }
+}
+
+#endif  // !__CUDACC__
+
+HL_INLINE void accumulate(double* sums, float x) { *sums += static_cast<double>(x); }
+HL_INLINE void accumulate(double* sums, double x) { *sums += x; }
+
+}  // namespace HL_ISA_NAMESPACE
+}  // namespace hl

@@ -1,0 +1,174 @@
+// A tile: one pack of chains in structure-of-arrays order, in memory that stays in L1, advanced many
+// steps between one load and one store of the user's arrays.
+#pragma once
+
+#include <cstdlib>
+
+#include "../core/interrupt.hpp"
+#include "../core/pool.hpp"
+#include "step.hpp"
+
+namespace hl {
+inline namespace HL_ISA_NAMESPACE {
+
+template <class V>
+using Mask = decltype(V{} <= V{});
+
+constexpr std::int64_t tile_alignment = 64;
+
+template <class V>
+struct Tile {
+    static constexpr int lanes = LaneTraits<V>::lanes;
+    using Real = RealOf<V>;
+
+    const SgdChains<Real>& chains;
+    std::int64_t first_chain;
+    int live;  // lanes that hold a chain; the others repeat the first
+    std::int64_t size;
+    void* memory;
+    V* theta;         // (J, d)
+    V* next;          // (J, d)
+    double* sums;     // (J, d, lanes)
+    Mask<V>* good;    // (J,) lanes whose step stayed in range
+    Mask<V>* frozen;  // (J,)
+    V* scratch;
+
+    HL_MEMBER Tile(const SgdChains<Real>& c, std::int64_t index, std::int64_t scratch_packs)
+        : chains(c), first_chain(index * lanes), size(c.num_step_sizes * c.dim) {
+        const std::int64_t left = c.num_chains - first_chain;
+        live = left < lanes ? static_cast<int>(left) : lanes;
+        const std::int64_t sum_packs = size * static_cast<std::int64_t>(sizeof(double)) * lanes /
+                                       static_cast<std::int64_t>(sizeof(V));
+        const std::int64_t packs = 2 * size + sum_packs + 2 * c.num_step_sizes + scratch_packs;
+        memory = std::aligned_alloc(tile_alignment,
+                                    static_cast<std::size_t>(round_up(packs * vector_bytes)));
+        if (memory == nullptr) return;
+        theta = static_cast<V*>(memory);
+        next = theta + size;
+        sums = reinterpret_cast<double*>(next + size);
+        good = reinterpret_cast<Mask<V>*>(next + size + sum_packs);
+        frozen = good + c.num_step_sizes;
+        scratch = reinterpret_cast<V*>(frozen + c.num_step_sizes);
+    }
+
+    HL_MEMBER ~Tile() { std::free(memory); }
+    Tile(const Tile&) = delete;
+    Tile& operator=(const Tile&) = delete;
+
+    HL_MEMBER std::uint64_t first_row() const {
+        return static_cast<std::uint64_t>(chains.chain_offset + first_chain);
+    }
+
+    HL_MEMBER void load_state() {
+        for (int lane = 0; lane < lanes; ++lane) {
+            const std::int64_t chain = first_chain + (lane < live ? lane : 0);
+            const Real* source = chains.theta + chain * size;
+            const double* source_sums = chains.sums + chain * size;
+            for (std::int64_t i = 0; i < size; ++i) {
+                theta[i][lane] = source[i];
+                sums[i * lanes + lane] = source_sums[i];
+            }
+            for (std::int64_t j = 0; j < chains.num_step_sizes; ++j) {
+                const bool stopped = chains.flags[chain * chains.num_step_sizes + j] != 0;
+                frozen[j][lane] = stopped ? -1 : 0;
+            }
+        }
+    }
+
+    HL_MEMBER void store_state() const {
+        for (int lane = 0; lane < live; ++lane) {
+            Real* target = chains.theta + (first_chain + lane) * size;
+            double* target_sums = chains.sums + (first_chain + lane) * size;
+            for (std::int64_t i = 0; i < size; ++i) {
+                target[i] = theta[i][lane];
+                target_sums[i] = sums[i * lanes + lane];
+            }
+        }
+    }
+
+    // Takes over the step: lanes that left the range keep their last iterate from then on.
+    HL_MEMBER void commit(std::int64_t step) {
+        for (std::int64_t j = 0; j < chains.num_step_sizes; ++j) {
+            const Mask<V> stopped = ~good[j] | frozen[j];
+            if (HL_UNLIKELY(any_lane(stopped))) freeze(j, stopped, step);
+        }
+        V* const previous = theta;
+        theta = next;
+        next = previous;
+        if (chains.accumulate) {
+            for (std::int64_t i = 0; i < size; ++i) accumulate(sums + i * lanes, theta[i]);
+        }
+    }
+
+    HL_MEMBER void freeze(std::int64_t j, Mask<V> stopped, std::int64_t step) {
+        for (std::int64_t i = j * chains.dim; i < (j + 1) * chains.dim; ++i) {
+            next[i] = stopped ? theta[i] : next[i];
+        }
+        for (int lane = 0; lane < live; ++lane) {
+            if (stopped[lane] == 0 || frozen[j][lane] != 0) continue;
+            const std::int64_t cell = (first_chain + lane) * chains.num_step_sizes + j;
+            chains.flags[cell] = 1;
+            chains.diverged_at[cell] = step;
+        }
+        frozen[j] = stopped;
+    }
+
+  private:
+    static constexpr std::int64_t vector_bytes = sizeof(V);
+
+    static HL_MEMBER std::int64_t round_up(std::int64_t bytes) {
+        return (bytes + tile_alignment - 1) / tile_alignment * tile_alignment;
+    }
+};
+
+// Where the block of steps that starts at `step` ends: a few thousand coordinate updates later, so
+// that an interrupt is seen soon, and before the step's low counter word wraps.
+HL_INLINE std::int64_t block_end(std::int64_t step, std::int64_t end, std::int64_t step_cost) {
+    constexpr std::int64_t block_cost = 100000;
+    const std::int64_t wrap = ((step >> 32) + 1) << 32;
+    std::int64_t until = step + 1 + block_cost / (step_cost + 1);
+    until = until < end ? until : end;
+    return until < wrap ? until : wrap;
+}
+
+template <class Real, class Parameters>
+struct Call {
+    const SgdChains<Real>& chains;
+    const Parameters& parameters;
+};
+
+// Problem<V>: scratch_packs(chains, parameters); (tile, parameters); begin_block(step, until) and
+// advance(step), which writes tile.next and tile.good.
+template <class V, class Problem>
+static Status run_tile(void* context, std::int64_t index) {
+    using Parameters = typename Problem::Parameters;
+    const auto& call = *static_cast<const Call<RealOf<V>, Parameters>*>(context);
+    const SgdChains<RealOf<V>>& chains = call.chains;
+    Tile<V> tile(chains, index, Problem::scratch_packs(chains, call.parameters));
+    if (tile.memory == nullptr) return Status::out_of_memory("sgd");
+    tile.load_state();
+    Problem problem(tile, call.parameters);
+    const std::int64_t end = chains.first_step + chains.num_steps;
+    for (std::int64_t step = chains.first_step; step < end;) {
+        const std::int64_t until = block_end(step, end, problem.step_cost());
+        problem.begin_block(step, until);
+        for (; step < until; ++step) {
+            problem.advance(step);
+            tile.commit(step);
+        }
+        if (stop_requested()) return Status::interrupted("sgd");
+    }
+    tile.store_state();
+    return Status::success();
+}
+
+template <class V, class Problem>
+HL_INLINE Status run_tiles(const SgdChains<RealOf<V>>& chains,
+                           const typename Problem::Parameters& parameters) {
+    Call<RealOf<V>, typename Problem::Parameters> call{chains, parameters};
+    const std::int64_t tiles = (chains.num_chains + Tile<V>::lanes - 1) / Tile<V>::lanes;
+    return parallel_for(tiles, chains.num_threads, run_tile<V, Problem>, &call);
+}
+
+}  // namespace HL_ISA_NAMESPACE
+}  // namespace hl
