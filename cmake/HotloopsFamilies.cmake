@@ -23,6 +23,16 @@ function(hotloops_describe_build target)
         "HL_CUDA_ARCHITECTURES=\"${architectures}\"")
 endfunction()
 
+# A module exports its entry point and the two names for threadpoolctl. Without this the templates of the
+# standard library that it instantiates could stand in for those of another library.
+function(hotloops_limit_exports target)
+    if(CMAKE_EXECUTABLE_FORMAT STREQUAL "ELF")
+        set(map "${PROJECT_SOURCE_DIR}/cmake/exports.map")
+        target_link_options(${target} PRIVATE "LINKER:--version-script=${map}")
+        set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS "${map}")
+    endif()
+endfunction()
+
 # The parts of the core that need no Python: the C++ tests link them too.
 function(hotloops_add_core)
     find_package(Threads REQUIRED)
@@ -34,6 +44,7 @@ function(hotloops_add_core)
         csrc/module.cpp csrc/core/bind.cpp csrc/core/bind_test_hooks.cpp)
     target_link_libraries(_core PRIVATE hotloops_core)
     hotloops_describe_build(_core)
+    hotloops_limit_exports(_core)
     install(TARGETS _core LIBRARY DESTINATION hotloops)
 
     if(HOTLOOPS_WITH_CUDA)
@@ -41,6 +52,7 @@ function(hotloops_add_core)
         target_link_libraries(_cuda PRIVATE hotloops_flags CUDA::cudart_static)
         set_target_properties(_cuda PROPERTIES CUDA_ARCHITECTURES "${HOTLOOPS_CUDA_TARGETS}")
         hotloops_describe_build(_cuda)
+        hotloops_limit_exports(_cuda)
         install(TARGETS _cuda LIBRARY DESTINATION hotloops)
     endif()
 endfunction()
