@@ -215,7 +215,7 @@ def stream_context(library: Library) -> AbstractContextManager[None]:
 
 def _cupy() -> Any:
     try:
-        import cupy  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        import cupy
     except ImportError as error:
         raise BackendUnavailable(
             "backend 'cuda' is not available: CUDA arrays need CuPy, which cannot be imported "

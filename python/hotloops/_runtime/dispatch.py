@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextvars
-import ctypes
 import importlib
 import os
-import sys
 import warnings
 from types import ModuleType, TracebackType
 from typing import Any, Literal, cast
@@ -28,7 +26,7 @@ _cuda_ready = False
 _warned_fallback = False
 
 
-class use_backend:  # noqa: N801 - reads as a function, like numpy.errstate
+class use_backend:
     """Choose the backend for the calls that follow.
 
     Parameters
@@ -57,9 +55,8 @@ class use_backend:  # noqa: N801 - reads as a function, like numpy.errstate
         self._previous = _context.get()
         _context.set(name)
 
-    def __enter__(self) -> use_backend:
+    def __enter__(self) -> None:
         _context.set(self._name)
-        return self
 
     def __exit__(
         self,
@@ -113,32 +110,11 @@ def cuda() -> Any:
     global _cuda_ready
     module = _load("cuda", "hotloops._cuda")
     if not _cuda_ready:
-        reason = cuda_state()[1]
-        if reason is not None:
-            raise BackendUnavailable(f"backend 'cuda' is not available: {reason}")
+        state = module.driver_state()
+        if not state["available"]:
+            raise BackendUnavailable(f"backend 'cuda' is not available: {state['reason']}")
         _cuda_ready = True
     return module
-
-
-def cuda_state() -> tuple[dict[str, int], str | None]:
-    """Ask the CUDA driver for its version and devices; the second item says what is wrong."""
-    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-    try:
-        driver = ctypes.CDLL(name)
-    except OSError:
-        return {}, f"no NVIDIA driver ({name} cannot be loaded)"
-    version, count = ctypes.c_int(0), ctypes.c_int(0)
-    driver.cuDriverGetVersion(ctypes.byref(version))
-    facts = {"driver_version": version.value, "devices": 0}
-    code = int(driver.cuInit(0))
-    if code == 0:
-        code = int(driver.cuDeviceGetCount(ctypes.byref(count)))
-    facts["devices"] = count.value
-    if code == 100 or (code == 0 and count.value == 0):
-        return facts, "the NVIDIA driver sees no device"
-    if code != 0:
-        return facts, f"the NVIDIA driver does not start (cuInit gives error {code})"
-    return facts, None
 
 
 def _asked(function: str, backend: str | None) -> tuple[str | None, str]:
@@ -154,7 +130,7 @@ def _asked(function: str, backend: str | None) -> tuple[str | None, str]:
     return None, ""
 
 
-def _load(backend: Backend, module: str) -> ModuleType:
+def _load(backend: Backend, module: str) -> Any:
     """Import a module once; a failure is remembered, since retrying costs time in every call."""
     found = _modules.get(module)
     if found is None:

@@ -29,7 +29,7 @@ class NumericalError(ArithmeticError):
         self.row = row
 
 
-class BackendUnavailable(RuntimeError):  # noqa: N818 - a fixed public name
+class BackendUnavailable(RuntimeError):
     """The backend asked for cannot run here; the message says why."""
 
 

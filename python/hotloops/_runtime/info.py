@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
@@ -65,10 +66,8 @@ def _version(module: str, distributions: tuple[str, ...]) -> str:
     if loaded is not None:
         return str(loaded)
     for name in distributions:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return "not installed"
 
 
@@ -95,19 +94,20 @@ def _threads() -> int | str:
 
 
 def _cuda() -> str:
-    facts, reason = dispatch.cuda_state()
     try:
-        dispatch.cuda()
+        state = dispatch.cuda().driver_state()
     except BackendUnavailable as error:
         return str(error)
-    version = facts["driver_version"]
-    text = f"{facts['devices']} device(s), driver for CUDA {version // 1000}.{version % 1000 // 10}"
-    return text if reason is None else f"{text}; {reason}"
+    driver, runtime = (
+        f"{state[key] // 1000}.{state[key] % 1000 // 10}"
+        for key in ("driver_version", "runtime_version")
+    )
+    return f"{state['device_count']} device(s), driver for CUDA {driver}, built with CUDA {runtime}"
 
 
 def _blas() -> str:
     try:
-        from scipy import __config__  # type: ignore[import-untyped,unused-ignore]
+        from scipy import __config__
     except ImportError as error:
         return f"none (scipy cannot be imported: {error})"
     blas = getattr(__config__, "CONFIG", {}).get("Build Dependencies", {}).get("blas", {})

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 import warnings
 from types import TracebackType
-from typing import Any
+from typing import Any, final
 
 __all__ = ["Progress"]
 
 
+@final
 class Progress:
     """Counts finished units of work, shows them if asked to, and watches the time.
 
@@ -72,7 +73,7 @@ class Progress:
 
 def _bar(total: int, description: str, unit: str) -> Any:
     try:
-        from tqdm.auto import tqdm  # type: ignore[import-untyped,unused-ignore]
+        from tqdm.auto import tqdm
     except ImportError as error:
         message = f"progress=True shows nothing, since tqdm cannot be imported ({error})"
         warnings.warn(message, RuntimeWarning, stacklevel=3)

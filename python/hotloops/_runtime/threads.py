@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from hotloops._runtime.errors import BackendUnavailable
 __all__ = ["get_num_threads", "map_tiles", "resolve_num_threads", "set_num_threads"]
 
 ENVIRONMENT = "HOTLOOPS_NUM_THREADS"
-MAX_THREADS = 4096
+MAX_THREADS = 1024
 
 _TILES_PER_THREAD = 4  # enough that a thread which is late does not hold up the others for long
 _without_core: int | None = None
@@ -44,7 +45,7 @@ def set_num_threads(n: int) -> None:
     Parameters
     ----------
     n : int
-        From 1 to 4096.
+        From 1 to 1024.
     """
     global _without_core
     count = validate.integer("set_num_threads", "n", n, low=1, high=MAX_THREADS)
@@ -69,7 +70,7 @@ def map_tiles(task: Callable[[int, int], object], count: int, num_threads: int) 
     depend on where the ranges are cut. Ranges are handed out as threads become free. The first
     failure, in order of rows, is raised when all threads have stopped.
     """
-    num_threads = min(num_threads, count)
+    num_threads = min(num_threads, count, MAX_THREADS)
     if num_threads <= 1:
         if count > 0:
             task(0, count)
@@ -95,9 +96,10 @@ class _Job:
     def run(self) -> None:
         started = []
         try:
-            for helper in self._helpers:
-                helper.start()
-                started.append(helper)
+            with contextlib.suppress(RuntimeError):  # the system gives no more: fewer will do
+                for helper in self._helpers:
+                    helper.start()
+                    started.append(helper)
             self._work()
         finally:
             # Also after Ctrl-C: nobody may still be writing when the caller sees its arrays again.
@@ -132,25 +134,20 @@ class _Job:
 
 def _join(helpers: list[threading.Thread]) -> None:
     """Wait for all threads; Ctrl-C while waiting is raised when they have ended."""
-    interrupt: KeyboardInterrupt | None = None
-    for helper in helpers:
-        while helper.is_alive():
-            try:
-                helper.join()
-            except KeyboardInterrupt as error:
-                interrupt = error
-    if interrupt is not None:
-        raise interrupt
+    try:
+        for helper in helpers:
+            helper.join()
+    except KeyboardInterrupt:
+        _join(helpers)
+        raise
 
 
 def _default_num_threads() -> int:
     named = os.environ.get(ENVIRONMENT)
     if named:
         count = int(named) if named.isascii() and named.isdigit() else 0
-        if not 1 <= count <= MAX_THREADS:
-            raise ValueError(
-                f"hotloops: `{ENVIRONMENT}` must be an integer in [1, {MAX_THREADS}], got {named!r}"
-            )
+        if count < 1:
+            raise ValueError(f"{ENVIRONMENT} must be a positive integer, got {named!r}")
         return count
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

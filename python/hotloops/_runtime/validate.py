@@ -43,12 +43,7 @@ _MAX_TEXT = 60
 class _Size(int):
     """A length that remembers which argument fixed it."""
 
-    origin: str
-
-    def __new__(cls, value: int, origin: str) -> _Size:
-        size = super().__new__(cls, value)
-        size.origin = origin
-        return size
+    origin: str | None = None
 
 
 def fail(
@@ -63,18 +58,19 @@ def describe(value: object) -> str:
     if value is None or isinstance(value, bool | int | float | complex | str | bytes | np.generic):
         if isinstance(value, int) and value.bit_length() > 256:
             return f"an integer of {value.bit_length()} bits"
-        text = repr(value)
+        text = repr(value.item() if isinstance(value, np.generic) else value)
         return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 3]}..."
     name = type(value).__qualname__
     module = type(value).__module__.partition(".")[0]
     if module not in ("builtins", "__main__"):
         name = f"{module}.{name}"
+    name = f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if shape is not None and dtype is not None:
-        return f"a {name} of shape {_shape_text(shape)} and dtype {dtype}"
+        return f"{name} of shape {_shape_text(shape)} and dtype {dtype}"
     if isinstance(value, list | tuple | dict | set):
-        return f"a {name} of length {len(value)}"
-    return f"a {name}"
+        return f"{name} of length {len(value)}"
+    return name
 
 
 def integer(
@@ -348,7 +344,10 @@ def _check_shape(
     found = dict(symbols)
     for wanted, length in zip(shape, given.shape, strict=True):
         if isinstance(wanted, str):
-            wanted = found.setdefault(wanted, _Size(length, argument))
+            if wanted not in found:
+                found[wanted] = size = _Size(length)
+                size.origin = argument
+            wanted = found[wanted]
         if wanted is not None and wanted != length:
             fail(ValueError, function, argument, expectation + _known_text(shape, symbols), came)
     symbols.update(found)
@@ -364,10 +363,10 @@ def _known_text(shape: Shape, symbols: Mapping[str, int]) -> str:
 
 
 def _convert(function: str, argument: str, given: Any, dtype: npt.DTypeLike | None) -> Any:
-    target = np.dtype(dtype) if dtype is not None else given.dtype.newbyteorder("=")
-    if dtype is None and target.kind != "f":
-        target = np.dtype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
+    target = np.dtype(dtype)  # float64 for None
+    if dtype is None and given.dtype.kind == "f":
+        target = given.dtype if given.dtype.isnative else given.dtype.newbyteorder("=")
+    with np.errstate(all="ignore"):
         result = _namespace(given).asarray(given, dtype=target, order="C")
     if not getattr(result.flags, "aligned", True):
         result = result.copy(order="C")
