@@ -43,7 +43,8 @@ template <class V>
 HL_INLINE void draw_uniforms(const PackRows<V>& rows, std::int64_t step, std::uint32_t block,
                              PhiloxKey key, V* u) {
     const PhiloxBlock<WordsOf<V>> x = draw_words(rows, step, block, key);
-    for (int i = 0; i < 4; ++i) u[i] = uniform<V>(x.word[i]);
+    for (int i = 0; i < 4; ++i)
+        u[i] = uniform<V>(x.word[i]);
 }
 
 }  // namespace HL_ISA_NAMESPACE

@@ -100,8 +100,12 @@ HL_INLINE V load(const void* source) {
     return value;
 }
 
-HL_INLINE bool any_lane(bool mask) { return mask; }
-HL_INLINE bool lane_is_set(bool mask, int) { return mask; }
+HL_INLINE bool any_lane(bool mask) {
+    return mask;
+}
+HL_INLINE bool lane_is_set(bool mask, int) {
+    return mask;
+}
 
 #if !defined(__CUDACC__)
 
@@ -126,11 +130,21 @@ struct LaneTraits<f64v> {
     static constexpr int lanes = HL_LANE_BYTES / 8;
 };
 
-HL_INLINE f32v as_real(u32v bits) { return (f32v)bits; }
-HL_INLINE f64v as_real(u64v bits) { return (f64v)bits; }
-HL_INLINE u32v as_words(f32v value) { return (u32v)value; }
-HL_INLINE u64v as_words(f64v value) { return (u64v)value; }
-HL_INLINE f32v signed_to_real(u32v word) { return __builtin_convertvector((i32v)word, f32v); }
+HL_INLINE f32v as_real(u32v bits) {
+    return (f32v)bits;
+}
+HL_INLINE f64v as_real(u64v bits) {
+    return (f64v)bits;
+}
+HL_INLINE u32v as_words(f32v value) {
+    return (u32v)value;
+}
+HL_INLINE u64v as_words(f64v value) {
+    return (u64v)value;
+}
+HL_INLINE f32v signed_to_real(u32v word) {
+    return __builtin_convertvector((i32v)word, f32v);
+}
 
 HL_INLINE f32v square_root(f32v x) {
 #if defined(HL_ISA_V4)
@@ -142,7 +156,8 @@ HL_INLINE f32v square_root(f32v x) {
 #elif defined(__aarch64__)
     return (f32v)vsqrtq_f32((float32x4_t)x);
 #else
-    for (int i = 0; i < LaneTraits<f32v>::lanes; ++i) x[i] = __builtin_sqrtf(x[i]);
+    for (int i = 0; i < LaneTraits<f32v>::lanes; ++i)
+        x[i] = __builtin_sqrtf(x[i]);
     return x;
 #endif
 }
@@ -157,7 +172,8 @@ HL_INLINE f64v square_root(f64v x) {
 #elif defined(__aarch64__)
     return (f64v)vsqrtq_f64((float64x2_t)x);
 #else
-    for (int i = 0; i < LaneTraits<f64v>::lanes; ++i) x[i] = __builtin_sqrt(x[i]);
+    for (int i = 0; i < LaneTraits<f64v>::lanes; ++i)
+        x[i] = __builtin_sqrt(x[i]);
     return x;
 #endif
 }
@@ -198,7 +214,8 @@ HL_INLINE bool any_lane(i32v mask) {
     return _mm_movemask_ps((__m128)mask) != 0;
 #else
     bool any = false;
-    for (int i = 0; i < LaneTraits<f32v>::lanes; ++i) any |= mask[i] != 0;
+    for (int i = 0; i < LaneTraits<f32v>::lanes; ++i)
+        any |= mask[i] != 0;
     return any;
 #endif
 }
@@ -212,7 +229,8 @@ HL_INLINE bool any_lane(i64v mask) {
     return _mm_movemask_pd((__m128d)mask) != 0;
 #else
     bool any = false;
-    for (int i = 0; i < LaneTraits<f64v>::lanes; ++i) any |= mask[i] != 0;
+    for (int i = 0; i < LaneTraits<f64v>::lanes; ++i)
+        any |= mask[i] != 0;
     return any;
 #endif
 }
@@ -235,7 +253,9 @@ HL_INLINE void accumulate(double* sums, f32v x) {
     static_assert(lanes == 2 * LaneTraits<f64v>::lanes, "a float pack fills two double packs");
 }
 
-HL_INLINE void accumulate(double* sums, f64v x) { *reinterpret_cast<f64v*>(sums) += x; }
+HL_INLINE void accumulate(double* sums, f64v x) {
+    *reinterpret_cast<f64v*>(sums) += x;
+}
 
 // Within each 128-bit part: the low (high) halves of a and b, interleaved by 32 or by 64 bits.
 HL_INLINE f32v unpack_low(f32v a, f32v b) {
@@ -280,7 +300,8 @@ HL_INLINE f64v unpack_high(f64v a, f64v b) {
 
 // 16 bytes at `offset` of rows[first], rows[first + stride], ... side by side in one pack.
 template <class V>
-HL_INLINE V load_parts(const typename LaneTraits<V>::Real* const* rows, std::int64_t offset, int stride) {
+HL_INLINE V load_parts(const typename LaneTraits<V>::Real* const* rows, std::int64_t offset,
+                       int stride) {
 #if defined(HL_ISA_V4)
     const auto part = [&](int i) {
         return _mm_loadu_ps(reinterpret_cast<const float*>(rows[i * stride] + offset));
@@ -323,10 +344,43 @@ HL_INLINE void transpose_columns(const double* const* rows, std::int64_t offset,
     }
 }
 
+// The inverse of transpose_columns: four values of each lane, lane after lane, to `target`.
+HL_INLINE void store_interleaved(float* target, const f32v* values) {
+    const f64v ab_low = (f64v)unpack_low(values[0], values[1]);
+    const f64v ab_high = (f64v)unpack_high(values[0], values[1]);
+    const f64v cd_low = (f64v)unpack_low(values[2], values[3]);
+    const f64v cd_high = (f64v)unpack_high(values[2], values[3]);
+    const f64v rows[4] = {unpack_low(ab_low, cd_low), unpack_high(ab_low, cd_low),
+                          unpack_low(ab_high, cd_high), unpack_high(ab_high, cd_high)};
+    for (int part = 0; part < HL_LANE_BYTES / 16; ++part) {
+        for (int r = 0; r < 4; ++r) {
+            const double pair[2] = {rows[r][2 * part], rows[r][2 * part + 1]};
+            __builtin_memcpy(target + 16 * part + 4 * r, pair, 16);
+        }
+    }
+}
+
+HL_INLINE void store_interleaved(double* target, const f64v* values) {
+    for (int half = 0; half < 4; half += 2) {
+        const f64v rows[2] = {unpack_low(values[half], values[half + 1]),
+                              unpack_high(values[half], values[half + 1])};
+        for (int part = 0; part < HL_LANE_BYTES / 16; ++part) {
+            for (int r = 0; r < 2; ++r) {
+                const double pair[2] = {rows[r][2 * part], rows[r][2 * part + 1]};
+                __builtin_memcpy(target + 8 * part + 4 * r + half, pair, 16);
+            }
+        }
+    }
+}
+
 #endif  // !__CUDACC__
 
-HL_INLINE void accumulate(double* sums, float x) { *sums += static_cast<double>(x); }
-HL_INLINE void accumulate(double* sums, double x) { *sums += x; }
+HL_INLINE void accumulate(double* sums, float x) {
+    *sums += static_cast<double>(x);
+}
+HL_INLINE void accumulate(double* sums, double x) {
+    *sums += x;
+}
 
 }  // namespace HL_ISA_NAMESPACE
 }  // namespace hl

@@ -1,5 +1,5 @@
-// Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011)
-// and the counter map that all families share:
+// Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC
+// 2011) and the counter map that all families share:
 //     key     = (seed low, seed high)
 //     counter = (step low, step bits 32..47 | stream << 16, row, block)
 // Block b holds the four words of coordinates 4b .. 4b+3. A row is a chain, cell, trajectory...
@@ -95,8 +95,7 @@ template <class U>
 HL_INLINE PhiloxBlock<U> philox_block(const PhiloxRow<U>& row, std::int64_t step,
                                       std::uint32_t block, PhiloxKey key) {
     const PhiloxKey key_2 = philox_round_key(key, 1);
-    const std::uint64_t p0 =
-        multiply_wide(static_cast<std::uint64_t>(step), philox_multiplier_0);
+    const std::uint64_t p0 = multiply_wide(static_cast<std::uint64_t>(step), philox_multiplier_0);
     const std::uint64_t c2 = (p0 >> 32) ^ block ^ key.high;
     const std::uint64_t p1 = multiply_wide(c2, philox_multiplier_1);
     PhiloxBlock<U> c;
@@ -129,7 +128,8 @@ HL_INLINE PhiloxBlock<typename LaneTraits<V>::Words> draw_words(const PackRows<V
     using Words = typename LaneTraits<V>::Words;
     const PhiloxBlock<std::uint64_t> c = philox_block(rows.rows, step, block, key);
     PhiloxBlock<Words> out;
-    for (int i = 0; i < 4; ++i) out.word[i] = static_cast<Words>(c.word[i]);
+    for (int i = 0; i < 4; ++i)
+        out.word[i] = static_cast<Words>(c.word[i]);
     return out;
 }
 
@@ -174,7 +174,8 @@ HL_INLINE PhiloxBlock<u32v> draw_words(const PackRows<f32v>& rows, std::int64_t 
     const PhiloxBlock<u64v> even = philox_block(rows.even, step, block, key);
     const PhiloxBlock<u64v> odd = philox_block(rows.odd, step, block, key);
     PhiloxBlock<u32v> out;
-    for (int i = 0; i < 4; ++i) out.word[i] = interleave_words(even.word[i], odd.word[i]);
+    for (int i = 0; i < 4; ++i)
+        out.word[i] = interleave_words(even.word[i], odd.word[i]);
     return out;
 }
 

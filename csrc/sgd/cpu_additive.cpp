@@ -37,7 +37,8 @@ struct Separable {
             tile.good[j] = V{} <= V{};
         }
         std::int64_t i = 0;
-        for (; i + 4 <= d; i += 4) advance_block(step, i, 4);
+        for (; i + 4 <= d; i += 4)
+            advance_block(step, i, 4);
         if (i < d) advance_block(step, i, static_cast<int>(d - i));
     }
 
@@ -119,8 +120,10 @@ struct QuadraticFull {
         for (std::int64_t i = 0; i < d; i += 4) {
             draw_normals(rows, step, static_cast<std::uint32_t>(i >> 2), key, normals + i);
         }
-        for (std::int64_t i = 0; i < d; ++i) noise[i] = dot(i + 1, p.noise_factor + i * d, normals);
-        for (std::int64_t j = 0; j < tile.chains.num_step_sizes; ++j) advance_copy(j);
+        for (std::int64_t i = 0; i < d; ++i)
+            noise[i] = dot(i + 1, p.noise_factor + i * d, normals);
+        for (std::int64_t j = 0; j < tile.chains.num_step_sizes; ++j)
+            advance_copy(j);
     }
 
   private:
@@ -128,7 +131,8 @@ struct QuadraticFull {
         const std::int64_t d = tile.chains.dim;
         const V* theta = tile.theta + j * d;
         V* next = tile.next + j * d;
-        for (std::int64_t i = 0; i < d; ++i) difference[i] = theta[i] - p.minimizer[i];
+        for (std::int64_t i = 0; i < d; ++i)
+            difference[i] = theta[i] - p.minimizer[i];
         Mask<V> good = V{} <= V{};
         for (std::int64_t i = 0; i < d; ++i) {
             const V g = dot(d, p.matrix + i * d, difference) + noise[i];

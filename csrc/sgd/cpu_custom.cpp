@@ -79,7 +79,8 @@ struct CustomTile {
             }
             if (chains.accumulate) {
                 double* const sums = chains.sums + cell * d;
-                for (std::int64_t i = 0; i < d; ++i) accumulate(sums + i, theta[i]);
+                for (std::int64_t i = 0; i < d; ++i)
+                    accumulate(sums + i, theta[i]);
             }
         }
         return Status::success();
@@ -104,7 +105,8 @@ struct CustomTile {
             good = good && within(next[i], chains.divergence_limit);
         }
         if (HL_LIKELY(good)) {
-            for (std::int64_t i = 0; i < d; ++i) theta[i] = next[i];
+            for (std::int64_t i = 0; i < d; ++i)
+                theta[i] = next[i];
         } else {
             chains.flags[cell] = 1;
             chains.diverged_at[cell] = step;
@@ -138,7 +140,8 @@ Status run_custom_tile(void* context, std::int64_t index) {
 template <class V>
 HL_INLINE Status run_custom(const SgdChains<RealOf<V>>& chains, const SgdCustom<RealOf<V>>& p) {
     Call<RealOf<V>, SgdCustom<RealOf<V>>> call{chains, p};
-    const std::int64_t tiles = (chains.num_chains + LaneTraits<V>::lanes - 1) / LaneTraits<V>::lanes;
+    const std::int64_t tiles =
+        (chains.num_chains + LaneTraits<V>::lanes - 1) / LaneTraits<V>::lanes;
     return parallel_for(tiles, chains.num_threads, run_custom_tile<V>, &call);
 }
 

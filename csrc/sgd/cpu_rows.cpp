@@ -36,7 +36,8 @@ struct RowSampler {
     // The rows of every chain for one step, index[sample * lanes + lane].
     HL_MEMBER void draw(std::int64_t step, std::int64_t* index) {
         if (p.sampling == Sampling::iid) {
-            for (std::int64_t r = 0; r < p.batch_size; r += 4) draw_iid(step, r, index + r * lanes);
+            for (std::int64_t r = 0; r < p.batch_size; r += 4)
+                draw_iid(step, r, index + r * lanes);
         } else {
             for (std::int64_t r = 0; r < p.batch_size; ++r) {
                 draw_from_epoch(step * p.batch_size + r, index + r * lanes);
@@ -61,7 +62,8 @@ struct RowSampler {
     HL_MEMBER void draw_from_epoch(std::int64_t sample, std::int64_t* index) {
         const std::int64_t position = sample % p.num_rows;
         if (p.sampling == Sampling::sequential) {
-            for (int lane = 0; lane < lanes; ++lane) index[lane] = position;
+            for (int lane = 0; lane < lanes; ++lane)
+                index[lane] = position;
             return;
         }
         if (sample / p.num_rows != epoch) begin_epoch(sample / p.num_rows);
@@ -73,8 +75,8 @@ struct RowSampler {
     HL_MEMBER void begin_epoch(std::int64_t new_epoch) {
         epoch = new_epoch;
         for (int lane = 0; lane < lanes; ++lane) {
-            permutation[lane] = epoch_permutation(
-                first_chain + static_cast<std::uint64_t>(lane), epoch, p.num_rows, key);
+            permutation[lane] = epoch_permutation(first_chain + static_cast<std::uint64_t>(lane),
+                                                  epoch, p.num_rows, key);
         }
     }
 };
@@ -125,8 +127,10 @@ struct RowsProblem {
         index = drawn;
         sampler.draw(step + 1, ahead);
         if (prefetch) prefetch_rows();
-        for (std::int64_t r = 0; r < p.batch_size; ++r) add_sample(index + r * lanes, r == 0);
-        for (std::int64_t j = 0; j < tile.chains.num_step_sizes; ++j) update_copy(j);
+        for (std::int64_t r = 0; r < p.batch_size; ++r)
+            add_sample(index + r * lanes, r == 0);
+        for (std::int64_t j = 0; j < tile.chains.num_step_sizes; ++j)
+            update_copy(j);
     }
 
   private:
@@ -151,9 +155,11 @@ struct RowsProblem {
             target[lane] = p.targets[rows[lane]];
         }
         std::int64_t i = 0;
-        for (; i + 4 <= d; i += 4) transpose_columns(source, i, columns + i);
+        for (; i + 4 <= d; i += 4)
+            transpose_columns(source, i, columns + i);
         for (; i < d; ++i) {
-            for (int lane = 0; lane < lanes; ++lane) columns[i][lane] = source[lane][i];
+            for (int lane = 0; lane < lanes; ++lane)
+                columns[i][lane] = source[lane][i];
         }
         return target;
     }
@@ -165,9 +171,11 @@ struct RowsProblem {
             const V residual = Loss::residual(dot(d, columns, tile.theta + j * d), target);
             V* const sum = sums + j * d;
             if (first) {
-                for (std::int64_t i = 0; i < d; ++i) sum[i] = residual * columns[i];
+                for (std::int64_t i = 0; i < d; ++i)
+                    sum[i] = residual * columns[i];
             } else {
-                for (std::int64_t i = 0; i < d; ++i) sum[i] += residual * columns[i];
+                for (std::int64_t i = 0; i < d; ++i)
+                    sum[i] += residual * columns[i];
             }
         }
     }

@@ -8,8 +8,8 @@
 
 namespace hl {
 
-// One call: `num_steps` steps of C chains, each with J copies that differ in their step size and see
-// the same noise.
+// One call: `num_steps` steps of C chains, each with J copies that differ in their step size and
+// see the same noise.
 template <class T>
 struct SgdChains {
     T* theta;                   // (C, J, d) state, advanced in place

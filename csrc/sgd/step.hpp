@@ -124,9 +124,9 @@ HL_INLINE std::int64_t iid_row(std::uint32_t word, std::int64_t n, std::uint64_t
     return index_below(word, n);
 }
 
-// A pseudo-random permutation of 0..n-1 for one epoch of one chain, computed point by point, so that
-// a reshuffled run needs no memory and can be resumed or replayed anywhere: a rotation, then an
-// unbalanced Feistel network on the next power of two, walked until it falls below n.
+// A pseudo-random permutation of 0..n-1 for one epoch of one chain, computed point by point, so
+// that a reshuffled run needs no memory and can be resumed or replayed anywhere: a rotation, then
+// an unbalanced Feistel network on the next power of two, walked until it falls below n.
 struct Permutation {
     std::uint32_t round_key[8];
     std::uint32_t rotation;
@@ -135,9 +135,9 @@ struct Permutation {
 HL_INLINE Permutation epoch_permutation(std::uint64_t chain, std::int64_t epoch, std::int64_t n,
                                         PhiloxKey key) {
     Permutation p;
-    for (int i = 0; i < 8; ++i) p.round_key[i] = sampling_word(chain, epoch, i, 0, key);
-    p.rotation =
-        static_cast<std::uint32_t>(index_below(sampling_word(chain, epoch, 8, 0, key), n));
+    for (int i = 0; i < 8; ++i)
+        p.round_key[i] = sampling_word(chain, epoch, i, 0, key);
+    p.rotation = static_cast<std::uint32_t>(index_below(sampling_word(chain, epoch, 8, 0, key), n));
     return p;
 }
 
@@ -150,7 +150,8 @@ HL_INLINE std::uint32_t mix(std::uint32_t x) {
 
 HL_INLINE int bit_width(std::uint32_t x) {
     int width = 0;
-    for (; x != 0; x >>= 1) ++width;
+    for (; x != 0; x >>= 1)
+        ++width;
     return width;
 }
 

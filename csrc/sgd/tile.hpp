@@ -1,5 +1,5 @@
-// A tile: one pack of chains in structure-of-arrays order, in memory that stays in L1, advanced many
-// steps between one load and one store of the user's arrays.
+// A tile: one pack of chains in structure-of-arrays order, in memory that stays in L1, advanced
+// many steps between one load and one store of the user's arrays.
 #pragma once
 
 #include <cstdlib>
@@ -96,7 +96,8 @@ struct Tile {
         theta = next;
         next = previous;
         if (chains.accumulate) {
-            for (std::int64_t i = 0; i < size; ++i) accumulate(sums + i * lanes, theta[i]);
+            for (std::int64_t i = 0; i < size; ++i)
+                accumulate(sums + i * lanes, theta[i]);
         }
     }
 
