@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from hotloops._runtime import validate
 from hotloops._runtime.errors import BackendUnavailable
 from hotloops._runtime.validate import describe, fail
 
@@ -245,16 +246,9 @@ def _device(value: Any) -> tuple[str, int]:
 def _own(function: str, argument: str, value: Any, dtype: Any) -> Any:
     if isinstance(value, np.ndarray) or hasattr(value, "__cuda_array_interface__"):
         return value
-    try:
-        return np.asarray(value, dtype=None if hasattr(value, "dtype") else dtype)
-    except MemoryError:
-        raise
-    except Exception as error:
-        kind = ValueError if isinstance(error, ValueError) else TypeError
-        raise kind(
-            f"{function}: `{argument}` must be a rectangular array of real numbers, "
-            f"got {describe(value)} ({error})"
-        ) from error
+    if dtype is None or hasattr(value, "dtype"):
+        return validate.as_array(function, argument, value)
+    return validate.array(function, argument, value, dtype=dtype, finite=False, empty=True)
 
 
 def _check_importable(function: str, argument: str, value: Any, library: Library) -> None:

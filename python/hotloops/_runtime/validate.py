@@ -19,6 +19,7 @@ import numpy.typing as npt
 __all__ = [
     "Shape",
     "array",
+    "as_array",
     "boolean",
     "choice",
     "describe",
@@ -195,7 +196,7 @@ def array(
     copy : bool
         Return memory of its own in any case.
     """
-    given = _as_array(function, argument, value)
+    given = as_array(function, argument, value)
     typed = hasattr(value, "dtype")
     _check_kind(function, argument, value, given, None if dtype is None else np.dtype(dtype))
     if exact_dtype and typed and dtype is not None and given.dtype != np.dtype(dtype):
@@ -287,7 +288,8 @@ def _namespace(value: object) -> Any:
     return np
 
 
-def _as_array(function: str, argument: str, value: Any) -> Any:
+def as_array(function: str, argument: str, value: Any) -> Any:
+    """Return anything that is an array, or can become one, as a NumPy (or CuPy) array."""
     if type(value) is np.ndarray or _namespace(value) is not np:
         return value
     masked = getattr(sys.modules.get("numpy.ma"), "MaskedArray", ())
