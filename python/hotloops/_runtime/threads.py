@@ -86,27 +86,34 @@ class _Job:
         self._count = count
         self._length = -(-count // (num_threads * _TILES_PER_THREAD))
         self._next = 0
-        self._lock = threading.Lock()
+        self._busy_helpers = 0
+        self._changed = threading.Condition()
         self._failures: dict[int, BaseException] = {}
         self._helpers = [
-            threading.Thread(target=self._work, name=f"hotloops-{i}", daemon=True)
+            threading.Thread(target=self._help, name=f"hotloops-{i}", daemon=True)
             for i in range(1, num_threads)
         ]
 
     def run(self) -> None:
-        started = []
         try:
             with contextlib.suppress(RuntimeError):  # the system gives no more: fewer will do
                 for helper in self._helpers:
                     helper.start()
-                    started.append(helper)
             self._work()
         finally:
             # Also after Ctrl-C: nobody may still be writing when the caller sees its arrays again.
             self._stop()
-            _join(started)
+            self._wait()
         if self._failures:
             raise self._failures[min(self._failures)]
+
+    def _help(self) -> None:
+        with self._changed:
+            self._busy_helpers += 1
+        self._work()
+        with self._changed:
+            self._busy_helpers -= 1
+            self._changed.notify()
 
     def _work(self) -> None:
         while True:
@@ -116,30 +123,37 @@ class _Job:
             try:
                 self._task(begin, min(begin + self._length, self._count))
             except BaseException as error:
-                with self._lock:
+                with self._changed:
                     self._failures[begin] = error
                 self._stop()
                 return
 
     def _take(self) -> int:
-        with self._lock:
+        with self._changed:
             begin = self._next
             self._next += self._length
             return begin
 
     def _stop(self) -> None:
-        with self._lock:
+        """Hand out nothing more; a helper that only begins now finds nothing to do."""
+        with self._changed:
             self._next = self._count
 
+    def _wait(self) -> None:
+        """Wait for the helpers that are at work; Ctrl-C is raised when they have ended.
 
-def _join(helpers: list[threading.Thread]) -> None:
-    """Wait for all threads; Ctrl-C while waiting is raised when they have ended."""
-    try:
-        for helper in helpers:
-            helper.join()
-    except KeyboardInterrupt:
-        _join(helpers)
-        raise
+        Joining is for tidiness only: Ctrl-C inside `Thread.start` leaves threads that run, but
+        cannot be joined yet.
+        """
+        try:
+            with self._changed:
+                self._changed.wait_for(lambda: self._busy_helpers == 0)
+            for helper in self._helpers:
+                with contextlib.suppress(RuntimeError):
+                    helper.join()
+        except KeyboardInterrupt:
+            self._wait()
+            raise
 
 
 def _default_num_threads() -> int:
