@@ -35,11 +35,13 @@ def test_licence_text_names_every_file_with_its_hash():
 
 def test_breast_cancer_facts():
     table = datasets.load_breast_cancer()
-    assert table.X.shape == (569, 30) and table.X.dtype == np.float64
+    assert table.X.shape == (569, 30)
+    assert table.X.dtype == np.float64
     assert table.X.flags.c_contiguous
     assert table.y.dtype == np.int64
     assert np.bincount(table.y).tolist() == [212, 357]
-    assert table.feature_names[0] == "mean radius" and len(set(table.feature_names)) == 30
+    assert table.feature_names[0] == "mean radius"
+    assert len(set(table.feature_names)) == 30
     assert table.target_names == {0: "malignant", 1: "benign"}
     # The first record of the original file.
     assert table.X[0, :4].tolist() == [17.99, 10.38, 122.8, 1001.0]
@@ -58,7 +60,8 @@ def test_breast_cancer_is_scikit_learns_table():
 def test_a9a_facts(split):
     rows, ones, positive = A9A[split]
     table = datasets.load_a9a(split)
-    assert table.X.shape == (rows, 123) and table.X.dtype == np.float64
+    assert table.X.shape == (rows, 123)
+    assert table.X.dtype == np.float64
     assert np.unique(table.X).tolist() == [0.0, 1.0]
     assert int(table.X.sum()) == ones
     per_row = table.X.sum(axis=1)
@@ -81,7 +84,8 @@ def test_a9a_sparse_is_the_dense_table(split):
     sparse = pytest.importorskip("scipy.sparse")
     compact = datasets.load_a9a(split, sparse=True, dtype="float32")
     dense = datasets.load_a9a(split, dtype=np.float32)
-    assert isinstance(compact.X, sparse.csr_array) and compact.X.dtype == np.float32
+    assert isinstance(compact.X, sparse.csr_array)
+    assert compact.X.dtype == np.float32
     assert dense.X.dtype == np.float32
     assert compact.X.has_sorted_indices
     np.testing.assert_array_equal(compact.X.toarray(), dense.X)
@@ -94,7 +98,8 @@ def test_every_table_says_where_it_comes_from(load):
     for text in (table.source, table.licence, table.citation, table.description):
         assert len(text) > 5
     assert "10.24432" in table.source
-    assert table.name in repr(table) and str(len(table.y)) in repr(table)
+    assert table.name in repr(table)
+    assert str(len(table.y)) in repr(table)
     with pytest.raises(AttributeError):
         table.X = None
 

@@ -18,8 +18,9 @@ _CITATION = (
     "(Diagnostic) [Dataset]. UCI Machine Learning Repository. https://doi.org/10.24432/C5DW2B"
 )
 _DESCRIPTION = (
-    "569 tumours. Ten properties of the cell nuclei in a digitised image of a fine needle aspirate, "
-    "each as mean, standard error and worst value. Label 1 is benign (357 rows), 0 malignant (212)."
+    "569 tumours. Ten properties of the cell nuclei in a digitised image of a fine needle "
+    "aspirate, each as mean, standard error and worst value. Label 1 is benign (357 rows), 0 "
+    "malignant (212)."
 )
 
 

@@ -55,9 +55,9 @@ class Dataset:
 
 def read_arrays(file_name: str) -> dict[str, npt.NDArray[Any]]:
     """Return every array of one packaged ``.npz`` file."""
-    with files("hotloops.datasets").joinpath("data", file_name).open("rb") as stream:
-        with np.load(stream, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+    path = files("hotloops.datasets") / "data" / file_name
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
 
 
 def standardize(
@@ -93,7 +93,7 @@ def standardize(
     append_ones = validate.boolean(function, "intercept", intercept)
     target = validate.float_dtype(function, "dtype", dtype)
     if table.shape[0] == 0:
-        raise ValueError(f"{function}: `X` must have at least one row, got shape {table.shape}")
+        validate.fail(ValueError, function, "X", "have at least one row", f"shape {table.shape}")
     centred = table - table.mean(axis=0)
     deviation = centred.std(axis=0)
     # A constant column whose mean does not round to its value keeps a deviation of a few ulp.

@@ -1,0 +1,7 @@
+"""``python -m hotloops`` is the command ``hotloops``."""
+
+import sys
+
+from hotloops.cli import main
+
+sys.exit(main())
