@@ -380,6 +380,22 @@ def test_cupy_passes_untouched(cupy: Any) -> None:
     assert export_array(array, library) is given
 
 
+def test_device_arrays_without_dlpack_are_not_copied_to_the_host() -> None:
+    class DeviceNDArray:  # as Numba has one
+        __cuda_array_interface__: Any = {}  # noqa: RUF012
+
+        def __array__(self, *args: object, **kwargs: object) -> Any:
+            raise AssertionError("a silent copy")
+
+    given = DeviceNDArray()
+    library = library_of(given)
+    assert library is not None
+    assert library.device == "cuda"
+    message = "^f: `x` must offer `__dlpack__`, as the arrays of CuPy and torch do, got a"
+    with pytest.raises(TypeError, match=message):
+        import_array("f", "x", given)
+
+
 def test_mixed_devices(cupy: Any, foreign: type[Foreign]) -> None:
     message = "must live on the same device, got"
     with raises(TypeError, f"run: `X` and `y` {message} cuda:0 and cpu"):

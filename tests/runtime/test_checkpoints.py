@@ -9,12 +9,15 @@ import pickle
 import resource
 import signal
 import stat
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from hotloops._runtime import checkpoints
 from hotloops._runtime.checkpoints import load_npz, save_npz
@@ -68,10 +71,10 @@ def test_numpy_reads_it_too(path: Path) -> None:
 def test_any_layout_is_saved(tmp_path: Path) -> None:
     file = tmp_path / "run.npz"
     base = np.arange(24.0).reshape(4, 6)
-    given = {"t": base.T, "s": base[::2, ::3], "swapped": base.astype(">f8")}
-    save_npz(file, "k", 1, {}, given)
+    saved = {"t": base.T, "s": base[::2, ::3], "swapped": base.astype(">f8")}
+    save_npz(file, "k", 1, {}, saved)
     loaded = load_npz(file, "k", 1)[1]
-    assert all(np.array_equal(loaded[name], given[name]) for name in given)
+    assert all(np.array_equal(loaded[name], saved[name]) for name in saved)
 
 
 def test_every_cut_is_found(path: Path) -> None:
@@ -101,6 +104,24 @@ def test_inserted_and_appended_bytes_are_found(path: Path) -> None:
         bad.write_bytes(changed)
         with pytest.raises(ValueError, match=r"bad\.npz: "):
             load_npz(bad, "sgd.run", 2)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    start=st.integers(0, 1200),
+    length=st.integers(0, 64),
+    replacement=st.binary(max_size=64),
+)
+def test_every_edit_is_found(start: int, length: int, replacement: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "run.npz"
+        save_npz(file, "sgd.run", 2, HEADER, arrays())
+        whole = file.read_bytes()
+        changed = whole[:start] + replacement + whole[start + length :]
+        assume(changed != whole)
+        file.write_bytes(changed)
+        with pytest.raises(ValueError, match=r"run\.npz: "):
+            load_npz(file, "sgd.run", 2)
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,18 @@ def test_argument_over_context_over_environment(
     assert resolve_backend("f", None, "cpu") == "cpp"
 
 
+def test_what_was_asked_for(modules: Modules, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dispatch.asked_backend("f", None) is None
+    monkeypatch.setenv("HOTLOOPS_BACKEND", "cuda")
+    assert dispatch.asked_backend("f", None) == "cuda"
+    with hotloops.use_backend("numba"):
+        assert dispatch.asked_backend("f", None) == "numba"
+        assert dispatch.asked_backend("f", "cpp") == "cpp"
+    with pytest.raises(ValueError, match=r"^f: `backend` must be one of"):
+        dispatch.asked_backend("f", "gpu")
+    assert modules.imported == []
+
+
 def test_use_backend_as_a_plain_call_stays(modules: Modules) -> None:
     hotloops.use_backend("numba")
     assert resolve_backend("f", None, "cpu") == "numba"

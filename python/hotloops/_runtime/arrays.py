@@ -86,10 +86,13 @@ def library_of(value: object) -> Library | None:
     """Return the library of an array; lists and scalars count as NumPy, None is no array."""
     if value is None or isinstance(value, str | bytes | dict | set):
         return None
-    if isinstance(value, np.ndarray | np.generic) or not hasattr(value, "__dlpack__"):
-        known = isinstance(value, list | tuple | bool | int | float | complex | np.generic)
-        return NUMPY if known or hasattr(value, "__array__") else None
-    return Library(_package(value), *_device(value))
+    if isinstance(value, np.ndarray | np.generic | list | tuple | bool | int | float | complex):
+        return NUMPY
+    if hasattr(value, "__dlpack__"):
+        return Library(_package(value), *_device(value))
+    if hasattr(type(value), "__cuda_array_interface__"):  # its __array__ would copy to the host
+        return Library(_package(value), "cuda")
+    return NUMPY if hasattr(value, "__array__") else None
 
 
 def common_library(function: str, values: Mapping[str, object]) -> Library:
@@ -244,7 +247,7 @@ def _device(value: Any) -> tuple[str, int]:
 
 
 def _own(function: str, argument: str, value: Any, dtype: Any) -> Any:
-    if isinstance(value, np.ndarray) or hasattr(value, "__cuda_array_interface__"):
+    if isinstance(value, np.ndarray) or _package(value) == "cupy":
         return value
     if dtype is None or hasattr(value, "dtype"):
         return validate.as_array(function, argument, value)
@@ -252,6 +255,9 @@ def _own(function: str, argument: str, value: Any, dtype: Any) -> Any:
 
 
 def _check_importable(function: str, argument: str, value: Any, library: Library) -> None:
+    if not hasattr(value, "__dlpack__"):
+        expectation = "offer `__dlpack__`, as the arrays of CuPy and torch do"
+        fail(TypeError, function, argument, expectation, describe(value))
     if library.device == "unknown":
         expectation = "be an array in the memory of one device"
         fail(TypeError, function, argument, expectation, describe(value))

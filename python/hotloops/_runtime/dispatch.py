@@ -12,7 +12,16 @@ from typing import Any, Literal, cast
 from hotloops._runtime import validate
 from hotloops._runtime.errors import BackendUnavailable
 
-__all__ = ["BACKENDS", "Backend", "core", "cuda", "numba", "resolve_backend", "use_backend"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "asked_backend",
+    "core",
+    "cuda",
+    "numba",
+    "resolve_backend",
+    "use_backend",
+]
 
 Backend = Literal["cpp", "cuda", "numba"]
 BACKENDS = ("cpp", "cuda", "numba")
@@ -93,6 +102,11 @@ def resolve_backend(function: str, backend: str | None, device: str) -> Backend:
     else:
         asked = _default_on_cpu()
     return cast(Backend, asked)
+
+
+def asked_backend(function: str, backend: str | None) -> str | None:
+    """Return the backend that the argument, the context or the environment asks for."""
+    return _asked(function, backend)[0]
 
 
 def core() -> Any:

@@ -283,7 +283,7 @@ def _layout_text(value: Any) -> str:
 
 def _namespace(value: object) -> Any:
     """NumPy, or CuPy for CuPy's arrays; CuPy is never imported here."""
-    if type(value).__module__.partition(".")[0] == "cupy":
+    if any(base.__module__.partition(".")[0] == "cupy" for base in type(value).__mro__):
         return sys.modules.get("cupy", np)
     return np
 
