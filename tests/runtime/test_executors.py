@@ -33,6 +33,10 @@ class Recorder(futures.Executor):
         return self.futures[-1]
 
 
+def rows(begin: int, end: int) -> tuple[int, int]:
+    return begin, end
+
+
 @pytest.mark.parametrize("num_rows", [1, 2, 15, 16, 17, 100, 1024])
 @pytest.mark.parametrize("granularity", [1, 16, 1000])
 @pytest.mark.parametrize("parts", [1, 2, 3, 7])
@@ -48,11 +52,12 @@ def test_ranges(num_rows: int, granularity: int, parts: int) -> None:
 
 def test_no_rows() -> None:
     assert split_rows(0, 16, 4) == []
-    assert map_rows("f", Recorder(), 0, 16, print) == []
+    assert map_rows("f", Recorder(), 0, 16, print, rows) == []
 
 
 def test_results_in_order() -> None:
     executor = Recorder()
+    finished: list[int] = []
 
     def finish() -> None:
         while len(executor.futures) < 4:
@@ -62,11 +67,12 @@ def test_results_in_order() -> None:
 
     thread = threading.Thread(target=finish)
     thread.start()
-    results = map_rows("f", executor, 64, 16, print, "x", 3)
+    results = map_rows("f", executor, 64, 16, print, lambda b, e: (b, e, "x", 3), finished.append)
     thread.join()
     assert results == [f"part {index}" for index in range(4)]
     expected = [(print, begin, begin + 16, "x", 3) for begin in range(0, 64, 16)]
     assert executor.calls == expected
+    assert finished == [16] * 4
 
 
 def test_failure_cancels_the_rest() -> None:
@@ -82,7 +88,7 @@ def test_failure_cancels_the_rest() -> None:
     thread = threading.Thread(target=finish)
     thread.start()
     with pytest.raises(ArithmeticError) as raised:
-        map_rows("f", executor, 64, 16, print)
+        map_rows("f", executor, 64, 16, print, rows)
     thread.join()
     assert raised.value is error
     assert [future.cancelled() for future in executor.futures] == [True, False, False, True]
@@ -97,7 +103,7 @@ def test_failing_submit_cancels_what_was_submitted() -> None:
 
     executor = Full()
     with pytest.raises(RuntimeError, match="no more"):
-        map_rows("f", executor, 64, 16, print)
+        map_rows("f", executor, 64, 16, print, rows)
     assert all(future.cancelled() for future in executor.futures)
 
 
@@ -113,7 +119,7 @@ def fail_late(begin: int, end: int) -> int:
 
 def test_threads() -> None:
     with futures.ThreadPoolExecutor(3) as executor:
-        parts = map_rows("f", executor, 100, 8, square_sum, 1)
+        parts = map_rows("f", executor, 100, 8, square_sum, lambda b, e: (b, e, 1))
     assert sum(total for total, _ in parts) == sum(row**2 for row in range(1, 101))
     assert len(parts) == 3
 
@@ -133,9 +139,9 @@ def test_processes(run_python: Any, tmp_path: Any) -> None:
         "PARENT = int(os.environ.setdefault('PARENT_PID', str(os.getpid())))\n"
         "if __name__ == '__main__':\n"
         "    with ProcessPoolExecutor(2) as executor:\n"
-        "        print(map_rows('f', executor, 10, 4, count, 100))\n"
+        "        print(map_rows('f', executor, 10, 4, count, lambda b, e: (b, e, 100)))\n"
         "        try:\n"
-        "            map_rows('f', executor, 10, 4, diverge)\n"
+        "            map_rows('f', executor, 10, 4, diverge, lambda b, e: (b, e))\n"
         "        except NumericalError as error:\n"
         "            print(error, error.step, error.row in (0, 4))\n"
     )
@@ -163,9 +169,9 @@ def test_dask(run_python: Any, tmp_path: Any) -> None:
         "    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as c:\n"
         "        with Client(c) as client:\n"
         "            executor = client.get_executor()\n"
-        "            print(worker_count(executor), map_rows('f', executor, 10, 4, count, 100))\n"
+        "            print(worker_count(executor), map_rows('f', executor, 10, 4, count, lambda b, e: (b, e, 100)))\n"
         "            try:\n"
-        "                map_rows('f', executor, 4, 4, fail)\n"
+        "                map_rows('f', executor, 4, 4, fail, lambda b, e: (b, e))\n"
         "            except ValueError as error:\n"
         "                print(error)\n"
         "            try:\n"
@@ -194,7 +200,7 @@ def test_what_is_no_executor(value: object, got: str) -> None:
     with raises(TypeError, message):
         check_executor("run", value)
     with raises(TypeError, message):
-        map_rows("run", value, 10, 1, print)  # type: ignore[arg-type]
+        map_rows("run", value, 10, 1, print, rows)  # type: ignore[arg-type]
 
 
 def test_worker_counts() -> None:

@@ -51,9 +51,10 @@ def map_rows(
     num_rows: int,
     granularity: int,
     call: Callable[..., Result],
-    *args: Any,
+    arguments: Callable[[int, int], tuple[Any, ...]],
+    on_done: Callable[[int], object] | None = None,
 ) -> list[Result]:
-    """Run ``call(begin, end, *args)`` on ranges of rows and return the results in order.
+    """Run ``call(*arguments(begin, end))`` on ranges of rows and return the results in order.
 
     Parameters
     ----------
@@ -64,7 +65,11 @@ def map_rows(
     num_rows, granularity : int
         Parts begin at multiples of the granularity.
     call : callable
-        Must be picklable where the executor uses other processes, as must be `args`.
+        Must be picklable where the executor uses other processes.
+    arguments : callable
+        Makes the arguments of one part here, so that each worker gets its own rows only.
+    on_done : callable, optional
+        Called with the number of rows of each part that is finished.
 
     Raises
     ------
@@ -76,8 +81,8 @@ def map_rows(
     submitted: list[futures.Future[Result]] = []
     try:
         for begin, end in ranges:
-            submitted.append(executor.submit(call, begin, end, *args))
-        _raise_first_failure(submitted)
+            submitted.append(executor.submit(call, *arguments(begin, end)))
+        _wait(submitted, [end - begin for begin, end in ranges], on_done)
         return [future.result() for future in submitted]
     except BaseException:
         for future in submitted:
@@ -85,8 +90,17 @@ def map_rows(
         raise
 
 
-def _raise_first_failure(submitted: Sequence[futures.Future[Any]]) -> None:
-    done, _ = futures.wait(submitted, return_when=futures.FIRST_EXCEPTION)
-    for future in submitted:
-        if future in done:
-            future.result()
+def _wait(
+    submitted: Sequence[futures.Future[Any]],
+    num_rows: Sequence[int],
+    on_done: Callable[[int], object] | None,
+) -> None:
+    """Wait for all parts; raise the failure of the first part among those that failed first."""
+    waiting = set(submitted)
+    while waiting:
+        done, waiting = futures.wait(waiting, return_when=futures.FIRST_COMPLETED)
+        for future, count in zip(submitted, num_rows, strict=True):
+            if future in done:
+                future.result()
+                if on_done is not None:
+                    on_done(count)

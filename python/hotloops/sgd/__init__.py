@@ -1,0 +1,38 @@
+"""Constant-step SGD as a Markov chain: ensembles, averaging and Richardson-Romberg extrapolation.
+
+Constant-step SGD forgets its start geometrically but settles around a point that is off the
+minimiser by a term proportional to the step size. Running several step sizes on the same noise and
+combining their Polyak-Ruppert averages removes the leading terms of that bias at almost no cost in
+variance.
+
+References
+----------
+M. Sheshukova, D. Belomestny, A. Durmus, E. Moulines, A. Naumov, S. Samsonov, "Nonasymptotic
+Analysis of SGD with the Richardson-Romberg Extrapolation", ICLR 2025, arXiv:2410.05106.
+
+A. Dieuleveut, A. Durmus, F. Bach, "Bridging the gap between constant step size SGD and Markov
+chains", Annals of Statistics 48 (2020), arXiv:1707.06386.
+"""
+
+from hotloops.sgd._custom import Custom
+from hotloops.sgd._extrapolation import extrapolate, richardson_romberg_weights
+from hotloops.sgd._problem import Problem
+from hotloops.sgd._quadratic import Cosine, Quadratic
+from hotloops.sgd._result import SGDResult
+from hotloops.sgd._rows import LeastSquares, Logistic
+from hotloops.sgd._run import run
+from hotloops.sgd._state import SGDState
+
+__all__ = [
+    "Cosine",
+    "Custom",
+    "LeastSquares",
+    "Logistic",
+    "Problem",
+    "Quadratic",
+    "SGDResult",
+    "SGDState",
+    "extrapolate",
+    "richardson_romberg_weights",
+    "run",
+]

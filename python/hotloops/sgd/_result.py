@@ -1,0 +1,320 @@
+"""What a run returns."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hotloops._runtime import arrays as array_layer
+from hotloops._runtime import checkpoints as files
+from hotloops._runtime.arrays import Library
+from hotloops._runtime.errors import DivergenceWarning, NumericalError
+from hotloops.sgd._extrapolation import combine, weights_of
+from hotloops.sgd._problem import to_host
+from hotloops.sgd._state import ChainArrays, SGDState
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["SGDResult"]
+
+StrPath: TypeAlias = "str | os.PathLike[str]"
+
+_KIND = "sgd.run"
+_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class SGDResult:
+    """Averages of an ensemble of SGD chains, with all that is needed to go on.
+
+    Arrays are of the library that the problem's data came from. C is the number of chains, J that
+    of step sizes, d that of coordinates, K that of checkpoints.
+
+    Attributes
+    ----------
+    mean : array, shape (C, J, d), float64
+        Polyak-Ruppert averages.
+    extrapolated : array, shape (C, d), float64
+        Richardson-Romberg combination ``sum_j w_j mean[:, j]``.
+    last : array, shape (C, J, d)
+        Last iterates, in the precision of the run.
+    weights : ndarray, shape (J,), float64
+        ``w_j``.
+    flags : array, shape (C, J), uint8
+        1 where the chain diverged. Such a chain is frozen at its last iterate in range, its
+        numbers are finite but mean nothing, and neither does its extrapolation.
+    diverged_at : array, shape (C, J), int64
+        The step that left the range, else -1.
+    step_sizes : ndarray, shape (J,), float64
+    num_steps : int
+        Averaged steps, over all runs that this one went on from.
+    complete : bool
+        False when ``max_seconds`` stopped the run early.
+    checkpoints : tuple of int
+        Numbers of averaged steps at which copies were kept.
+    checkpoint_mean : array, shape (K, C, J, d), float64
+    checkpoint_last : array, shape (K, C, J, d)
+    state : SGDState
+        For ``sgd.run(..., state=result.state)``. It shares its memory with `last`.
+
+    Notes
+    -----
+    ``axes`` names the axes of every array.
+    """
+
+    mean: Any
+    extrapolated: Any
+    last: Any
+    weights: npt.NDArray[np.float64]
+    flags: Any
+    diverged_at: Any
+    step_sizes: npt.NDArray[np.float64]
+    num_steps: int
+    complete: bool
+    checkpoints: tuple[int, ...]
+    checkpoint_mean: Any
+    checkpoint_last: Any
+    state: SGDState = field(repr=False)
+
+    axes: ClassVar[dict[str, tuple[str, ...]]] = {
+        "mean": ("chain", "step_size", "coordinate"),
+        "extrapolated": ("chain", "coordinate"),
+        "last": ("chain", "step_size", "coordinate"),
+        "weights": ("step_size",),
+        "flags": ("chain", "step_size"),
+        "diverged_at": ("chain", "step_size"),
+        "step_sizes": ("step_size",),
+        "checkpoint_mean": ("checkpoint", "chain", "step_size", "coordinate"),
+        "checkpoint_last": ("checkpoint", "chain", "step_size", "coordinate"),
+    }
+
+    def __repr__(self) -> str:
+        num_chains, num_step_sizes, dim = tuple(self.mean.shape)
+        diverged = int((to_host(self.state.arrays.flags) != 0).any(axis=1).sum())
+        text = (
+            f"SGDResult(chains={num_chains}, step_sizes={self.step_sizes.tolist()}, dim={dim}, "
+            f"num_steps={self.num_steps}, diverged={diverged}"
+        )
+        return text + ("" if self.complete else ", complete=False") + ")"
+
+    @property
+    def valid(self) -> npt.NDArray[np.bool_]:
+        """The chains of which no copy diverged, shape (C,), as a NumPy array."""
+        return np.asarray((to_host(self.state.arrays.flags) == 0).all(axis=1))
+
+    def check(self) -> SGDResult:
+        """Return the result itself, or raise when a chain diverged.
+
+        Raises
+        ------
+        hotloops.NumericalError
+            With the first step and its chain, as `step` and `row`.
+        """
+        steps = to_host(self.state.arrays.diverged_at)
+        if (steps < 0).all():
+            return self
+        row, j = np.unravel_index(
+            int(np.where(steps < 0, np.iinfo(np.int64).max, steps).argmin()), steps.shape
+        )
+        step = int(steps[row, j])
+        raise NumericalError(
+            f"run: chain {row} diverged at step {step} with step size {self.step_sizes[j]:g}; "
+            f"{int((~self.valid).sum())} of {steps.shape[0]} chains diverged",
+            step=step,
+            row=int(row),
+        )
+
+    @classmethod
+    def from_state(
+        cls,
+        state: SGDState,
+        *,
+        library: Library,
+        complete: bool,
+        checkpoints: list[int],
+        snapshots: list[tuple[Any, Any]],
+        out: Any = None,
+    ) -> SGDResult:
+        """Compute the averages from the sums and hand everything to the caller's library."""
+        chains = state.arrays
+        weights = _quiet_weights(state.step_sizes)
+        mean = _average(chains.sums, state.num_averaged, out)
+        xp = library.xp
+        shape = tuple(chains.theta.shape)
+        sums = [cut / count for (cut, _), count in zip(snapshots, checkpoints, strict=True)]
+        lasts = [last for _, last in snapshots]
+        kept_mean = xp.stack(sums) if sums else xp.empty((0, *shape), np.float64)
+        kept_last = xp.stack(lasts) if lasts else xp.empty((0, *shape), chains.theta.dtype)
+
+        def give(array: Any) -> Any:
+            return array_layer.export_array(array, library)
+
+        _warn(chains, state.num_averaged)
+        return cls(
+            mean=give(mean) if out is None else out,
+            extrapolated=give(combine(mean, weights)),
+            last=give(chains.theta),
+            weights=weights,
+            flags=give(chains.flags),
+            diverged_at=give(chains.diverged_at),
+            step_sizes=state.step_sizes,
+            num_steps=state.num_averaged,
+            complete=complete,
+            checkpoints=tuple(checkpoints),
+            checkpoint_mean=give(kept_mean),
+            checkpoint_last=give(kept_last),
+            state=state,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the arrays and numbers by name, without the state."""
+        names = (*self.axes, "num_steps", "complete", "checkpoints")
+        return {name: getattr(self, name) for name in names}
+
+    def save(self, path: StrPath) -> None:
+        """Write result and state to an ``.npz`` file, by atomic rename.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file; an existing one is replaced only when the new one is whole.
+        """
+        chains = self.state.arrays
+        header = {
+            "kernel": self.state.kernel,
+            "seed": self.state.seed,
+            "chain_offset": self.state.chain_offset,
+            "next_step": self.state.next_step,
+            "burn_in_left": self.state.burn_in_left,
+            "num_averaged": self.state.num_averaged,
+            "complete": self.complete,
+            "checkpoints": list(self.checkpoints),
+        }
+        stored = {
+            "step_sizes": self.step_sizes,
+            "theta": to_host(chains.theta),
+            "sums": to_host(chains.sums),
+            "flags": to_host(chains.flags),
+            "diverged_at": to_host(chains.diverged_at),
+            "checkpoint_mean": _host_of(self.checkpoint_mean),
+            "checkpoint_last": _host_of(self.checkpoint_last),
+        }
+        files.save_npz(path, _KIND, _VERSION, header, stored)
+
+    @classmethod
+    def load(cls, path: StrPath) -> SGDResult:
+        """Read a saved result, as NumPy arrays.
+
+        Raises
+        ------
+        ValueError
+            The file is cut, corrupt, or was not written by `save`.
+        """
+        header, stored = files.load_npz(path, _KIND, _VERSION)
+        try:
+            return cls._restore(header, stored)
+        except (KeyError, TypeError, IndexError) as error:
+            name = os.fspath(path)
+            raise ValueError(f"{name}: the file lacks parts of a result ({error!r})") from error
+
+    @classmethod
+    def _restore(cls, header: dict[str, Any], stored: dict[str, npt.NDArray[Any]]) -> SGDResult:
+        theta = stored["theta"]
+        chains = ChainArrays(
+            theta=theta,
+            sums=stored["sums"],
+            flags=stored["flags"],
+            diverged_at=stored["diverged_at"],
+            step_sizes=stored["step_sizes"].astype(theta.dtype),
+        )
+        state = SGDState(
+            arrays=chains,
+            step_sizes=stored["step_sizes"],
+            kernel=str(header["kernel"]),
+            seed=int(header["seed"]),
+            chain_offset=int(header["chain_offset"]),
+            next_step=int(header["next_step"]),
+            burn_in_left=int(header["burn_in_left"]),
+            num_averaged=int(header["num_averaged"]),
+        )
+        counts = [int(count) for count in header["checkpoints"]]
+        kept = zip(stored["checkpoint_mean"], stored["checkpoint_last"], strict=True)
+        snapshots = [(mean * count, last) for (mean, last), count in zip(kept, counts, strict=True)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DivergenceWarning)
+            result = cls.from_state(
+                state,
+                library=array_layer.NUMPY,
+                complete=bool(header["complete"]),
+                checkpoints=counts,
+                snapshots=snapshots,
+            )
+        object.__setattr__(result, "checkpoint_mean", stored["checkpoint_mean"])
+        return result
+
+    def plot(self, reference: Any = None, *, coordinates: Any = None) -> Figure:
+        """Draw the estimates of every coordinate, and the convergence where checkpoints exist.
+
+        Parameters
+        ----------
+        reference : array_like, shape (d,), optional
+            The exact minimiser, drawn as zero; estimates are then shown as differences to it.
+        coordinates : array_like of int, optional
+            Which to draw. Default: the first 30.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ImportError
+            matplotlib is not installed.
+        """
+        from hotloops.sgd._plots import draw
+
+        return draw(self, reference, coordinates)
+
+
+def _average(sums: Any, count: int, out: Any) -> Any:
+    if count == 0:
+        warnings.warn(
+            "run: time was up during the burn-in: there are no averages yet; go on from `state`",
+            RuntimeWarning,
+            stacklevel=5,
+        )
+    divisor = float(count) if count else float("nan")
+    if out is None:
+        return sums / divisor
+    native, _ = array_layer.import_array("run", "out", out)
+    native[...] = sums / divisor
+    return native
+
+
+def _quiet_weights(step_sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return weights_of("run", step_sizes)
+
+
+def _warn(chains: ChainArrays, count: int) -> None:
+    flags = to_host(chains.flags)
+    diverged = int((flags != 0).any(axis=1).sum())
+    if diverged:
+        warnings.warn(
+            f"run: {diverged} of {flags.shape[0]} chains diverged; they are flagged in `flags` and "
+            "frozen at their last iterate in range",
+            DivergenceWarning,
+            stacklevel=5,
+        )
+
+
+def _host_of(array: Any) -> npt.NDArray[Any]:
+    native, _ = array_layer.import_array("save", "result", array)
+    return to_host(native)

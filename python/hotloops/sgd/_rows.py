@@ -1,0 +1,283 @@
+"""Losses over the rows of a data matrix."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from hotloops._runtime import arrays, validate
+from hotloops.sgd._problem import DIVERGENCE_LIMIT, Float64, Problem, to_host
+
+__all__ = ["SAMPLING", "LeastSquares", "Logistic"]
+
+SAMPLING = ("iid", "reshuffle", "sequential")
+
+_MAX_ROWS = 2**32 - 1
+_MAX_BATCH = 2**24
+# Up to this many multiplications the Gram matrix takes some tens of milliseconds.
+_CHEAP_GRAM = 10**9
+_MAX_NEWTON_STEPS = 100
+
+_PARAMETERS = """X : array, shape (N, d)
+        Rows of features, float32 or float64; NumPy, CuPy or anything with ``__dlpack__``. It is
+        used in place, without a copy, when its precision is that of the run.
+    y : array, shape (N,)
+        {target}
+    l2 : float
+        Weight of the ridge ``l2 |t|^2 / 2``. Default 0.
+    batch_size : int
+        Rows averaged in each step. Default 1, the setting of the theory.
+    sampling : {{"iid", "reshuffle", "sequential"}}
+        Rows drawn with replacement (the default, the setting of the theory), by a new pseudo-random
+        permutation per chain and epoch, or in the order of the data.
+    divergence_limit : float
+        A chain with a coordinate beyond it is flagged and frozen. Default 1e6."""
+
+
+class _Rows(Problem):
+    """Mean loss over rows, with a ridge."""
+
+    _name: ClassVar[str]
+
+    def __init__(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        l2: float = 0.0,
+        *,
+        batch_size: int = 1,
+        sampling: str = "iid",
+        divergence_limit: float = DIVERGENCE_LIMIT,
+    ) -> None:
+        name = self._name
+        if hasattr(X, "tocsr"):
+            validate.fail(TypeError, name, "X", "be a dense array", validate.describe(X))
+        self.library = arrays.common_library(name, {"X": X, "y": y})
+        symbols: dict[str, int] = {}
+        features, _ = arrays.import_array(name, "X", X)
+        targets, _ = arrays.import_array(name, "y", y)
+        self._features = validate.array(name, "X", features, shape=("n", "d"), symbols=symbols)
+        self.dtype = np.dtype(str(self._features.dtype))
+        if symbols["n"] > _MAX_ROWS:
+            raise OverflowError(f"{name}: `X` must have less than 2**32 rows, got {symbols['n']}")
+        self._targets = self._check_targets(
+            validate.array(name, "y", targets, shape=("n",), symbols=symbols)
+        )
+        self.l2 = validate.real(name, "l2", l2, low=0.0)
+        self.batch_size = validate.integer(name, "batch_size", batch_size, low=1, high=_MAX_BATCH)
+        self.sampling = validate.choice(name, "sampling", sampling, SAMPLING)
+        self.num_rows = symbols["n"]
+        self._set_size(name, symbols["d"], divergence_limit)
+        self._bounds: tuple[float | None, float | None] | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"{self._name}(rows={self.num_rows}, dim={self.dim}, l2={self.l2}, "
+            f"batch_size={self.batch_size}, sampling={self.sampling!r})"
+        )
+
+    def parameters(self, dtype: np.dtype[Any], xp: Any) -> tuple[Any, ...]:
+        features = xp.ascontiguousarray(xp.asarray(self._features), dtype=dtype)
+        targets = xp.ascontiguousarray(xp.asarray(self._targets), dtype=dtype)
+        return features, targets, self.batch_size, SAMPLING.index(self.sampling), self.l2
+
+    def curvature_bounds(self) -> tuple[float | None, float | None]:
+        if self._bounds is None:
+            self._bounds = self._compute_bounds()
+        return self._bounds
+
+    def _compute_bounds(self) -> tuple[float | None, float | None]:
+        if self.num_rows * self.dim**2 > _CHEAP_GRAM:
+            return (self.l2 or None), None
+        values = np.linalg.eigvalsh(self._weighted_gram(np.ones(self.num_rows)))
+        mu = max(float(values[0]), 0.0) * self._curvature_range[0] + self.l2
+        return (mu or None), float(values[-1]) * self._curvature_range[1] + self.l2
+
+    # Bounds of the second derivative of the loss of one row.
+    _curvature_range: ClassVar[tuple[float, float]]
+
+    def _check_targets(self, targets: Any) -> Any:
+        return targets
+
+    def _host_rows(self) -> tuple[Float64, Float64]:
+        features = to_host(self._features).astype(np.float64, copy=False)
+        return features, to_host(self._targets).astype(np.float64, copy=False)
+
+    def _weighted_gram(self, weights: Float64) -> Float64:
+        features, _ = self._host_rows()
+        gram: Float64 = (features * weights[:, None]).T @ features / self.num_rows
+        return gram
+
+    def _residuals(self, theta: Float64) -> Float64:
+        """Derivative of each row's loss with respect to its margin."""
+        raise AssertionError("defined by the losses")
+
+    def _hessian(self) -> Float64:
+        return self._hessian_at(self._host_minimizer)
+
+    def _hessian_at(self, theta: Float64) -> Float64:
+        raise AssertionError("defined by the losses")
+
+    def _gradient(self, theta: Float64) -> Float64:
+        features, _ = self._host_rows()
+        gradient: Float64 = features.T @ self._residuals(theta) / self.num_rows + self.l2 * theta
+        return gradient
+
+    def _noise_covariance(self) -> Float64:
+        if self.sampling != "iid":
+            raise ValueError(
+                f"{self._name}: noise_covariance is defined for sampling='iid' only, since the "
+                f"noise of sampling={self.sampling!r} depends on the steps before"
+            )
+        features, _ = self._host_rows()
+        theta = self._host_minimizer
+        noise = features * self._residuals(theta)[:, None] + self.l2 * theta
+        covariance: Float64 = noise.T @ noise / (self.num_rows * self.batch_size)
+        return covariance
+
+    def _not_unique(self, why: str) -> ValueError:
+        return ValueError(f"{self._name}: there is no unique minimiser: {why}; use l2 > 0")
+
+
+class LeastSquares(_Rows):
+    __doc__ = f"""Least squares on the rows of a matrix: ``mean (x^T t - y)^2 / 2 + l2 |t|^2 / 2``.
+
+    Parameters
+    ----------
+    {_PARAMETERS.format(target="Real targets.")}
+
+    Raises
+    ------
+    TypeError, ValueError
+        Sparse or non-numeric data, wrong shapes, NaN or infinities, wrong options.
+
+    Notes
+    -----
+    A step costs O(batch_size d) times the number of step sizes, plus the reading of the rows.
+    Class A.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hotloops import sgd
+    >>> X = np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
+    >>> problem = sgd.LeastSquares(X, y=[1.0, 2.0, 2.0])
+    >>> problem.minimizer().round(12)
+    array([1., 1.])
+    """
+    _name = "LeastSquares"
+    kernel = "least_squares"
+    _curvature_range = (1.0, 1.0)
+
+    def _residuals(self, theta: Float64) -> Float64:
+        features, targets = self._host_rows()
+        residuals: Float64 = features @ theta - targets
+        return residuals
+
+    def _hessian_at(self, theta: Float64) -> Float64:
+        return self._weighted_gram(np.ones(self.num_rows)) + self.l2 * np.eye(self.dim)
+
+    def _minimizer(self) -> Float64:
+        features, targets = self._host_rows()
+        ridge = np.sqrt(self.l2 * self.num_rows) * np.eye(self.dim)
+        stacked = np.vstack([features, ridge]) if self.l2 > 0 else features
+        right = np.concatenate([targets, np.zeros(stacked.shape[0] - targets.size)])
+        solution, _, rank, _ = np.linalg.lstsq(stacked, right, rcond=None)
+        if rank < self.dim:
+            raise self._not_unique(f"the rows of `X` span {rank} of {self.dim} dimensions")
+        minimizer: Float64 = solution
+        return minimizer
+
+
+class Logistic(_Rows):
+    __doc__ = f"""Logistic regression on the rows of a matrix.
+
+    The objective is ``mean log(1 + exp(x^T t)) - y x^T t + l2 |t|^2 / 2``. There is no intercept of
+    its own: add a column of ones.
+
+    Parameters
+    ----------
+    {_PARAMETERS.format(target="Labels, in {0, 1} or in {-1, 1}.")}
+
+    Raises
+    ------
+    TypeError, ValueError
+        Sparse or non-numeric data, wrong shapes, NaN or infinities, labels of another kind, wrong
+        options.
+
+    Notes
+    -----
+    A step costs O(batch_size d) times the number of step sizes, plus the reading of the rows.
+    Class A.
+
+    Examples
+    --------
+    >>> from hotloops import datasets, sgd
+    >>> data = datasets.load_breast_cancer()
+    >>> X = (data.X - data.X.mean(0)) / data.X.std(0)
+    >>> problem = sgd.Logistic(X, data.y, l2=1e-2)
+    >>> run = sgd.run(problem, step_sizes=[0.05, 0.1], num_steps=2000, num_chains=16, seed=7)
+    >>> run.extrapolated.shape
+    (16, 30)
+    """
+    _name = "Logistic"
+    kernel = "logistic"
+    # The second derivative vanishes for large margins: only the ridge bounds it from below.
+    _curvature_range = (0.0, 0.25)
+
+    def _check_targets(self, targets: Any) -> Any:
+        values = np.unique(to_host(targets))
+        allowed = (np.array([0.0, 1.0]), np.array([-1.0, 1.0]))
+        if not any(np.isin(values, kind).all() for kind in allowed):
+            strange = [value for value in values if value not in (-1.0, 0.0, 1.0)]
+            got = f"{strange[0]:g}" if strange else "labels -1 and 0 together"
+            expectation = "hold labels in {0, 1} or in {-1, 1}"
+            validate.fail(ValueError, self._name, "y", expectation, got)
+        return (targets > 0).astype(targets.dtype)
+
+    def _probabilities(self, theta: Float64) -> Float64:
+        features, _ = self._host_rows()
+        margins = features @ theta
+        decay = np.exp(-np.abs(margins))
+        return np.where(margins >= 0, 1.0, decay) / (1.0 + decay)
+
+    def _residuals(self, theta: Float64) -> Float64:
+        residuals: Float64 = self._probabilities(theta) - self._host_rows()[1]
+        return residuals
+
+    def _hessian_at(self, theta: Float64) -> Float64:
+        p = self._probabilities(theta)
+        return self._weighted_gram(p * (1.0 - p)) + self.l2 * np.eye(self.dim)
+
+    def _loss(self, theta: Float64) -> float:
+        features, targets = self._host_rows()
+        margins = features @ theta
+        losses = np.logaddexp(0.0, margins) - targets * margins
+        return float(losses.mean() + 0.5 * self.l2 * (theta @ theta))
+
+    def _minimizer(self) -> Float64:
+        theta: npt.NDArray[np.float64] = np.zeros(self.dim)
+        loss = self._loss(theta)
+        for _ in range(_MAX_NEWTON_STEPS):
+            gradient = self._gradient(theta)
+            try:
+                step = np.linalg.solve(self._hessian_at(theta), gradient)
+            except np.linalg.LinAlgError:
+                raise self._not_unique("the Hessian is singular") from None
+            decrement = float(gradient @ step)
+            scale = 1.0
+            while scale > 1e-10 and self._loss(theta - scale * step) > (
+                loss - 0.25 * scale * decrement + 1e-15 * abs(loss)
+            ):
+                scale /= 2
+            theta = theta - scale * step
+            loss = self._loss(theta)
+            if float(np.abs(step).max()) <= 1e-14 * max(1.0, float(np.abs(theta).max())):
+                return theta
+            if float(np.abs(theta).max()) > 1e8:
+                break
+        if float(np.abs(self._gradient(theta)).max()) <= 1e-12 and loss > 1e-10:
+            return theta
+        raise self._not_unique("Newton's method does not converge, the classes may be separable")
