@@ -117,5 +117,5 @@ def test_torch_stream_orders_the_work(torch: Any, cupy: Any) -> None:
 def test_torch_refusals(torch: Any) -> None:
     with pytest.raises(TypeError, match="must not require a gradient"):
         import_array("f", "x", torch.ones(2, device="cuda", requires_grad=True))
-    with pytest.raises(TypeError, match="must have dtype float32 or float64, got torch.bfloat16"):
+    with pytest.raises(TypeError, match=r"must have dtype float32 or float64, got torch\.bfloat16"):
         import_array("f", "x", torch.ones(2, device="cuda", dtype=torch.bfloat16))
