@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hotloops._runtime import arrays, dispatch, threads, validate
-from hotloops._runtime.arrays import NUMPY, Library
+from hotloops._runtime.arrays import Library
 
 __all__ = ["normals", "philox", "uniforms"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from hotloops.sgd._problem import DIVERGENCE_LIMIT, Float64, Problem
 __all__ = ["Custom"]
 
 Kind = Literal["address", "njit", "callable"]
+
+_CTYPES_FUNCTION: Any = ctypes.CFUNCTYPE(None).__mro__[1]  # the common base of all C functions
 
 
 class Custom(Problem):
@@ -149,22 +151,22 @@ def _classify(grad: Any) -> tuple[Kind, int, np.dtype[Any] | None]:
         return "address", int(grad.address), _numba_precision(grad)
     if type(grad).__name__ == "LowLevelCallable":
         return _low_level(grad)
-    if isinstance(grad, ctypes._CFuncPtr):
+    if isinstance(grad, _CTYPES_FUNCTION):
         address = ctypes.cast(grad, ctypes.c_void_p).value or 0
         return "address", address, _ctypes_precision(grad)
     if hasattr(grad, "py_func") and hasattr(grad, "compile"):
         return "njit", 0, None
-    if callable(grad):
-        return "callable", 0, None
-    _wrong_gradient(grad)
+    if not callable(grad):
+        _wrong_gradient(grad)
+    return "callable", 0, None
 
 
-def _wrong_gradient(grad: object) -> Any:
+def _wrong_gradient(grad: object) -> NoReturn:
     expectation = "be an address, a compiled function or a callable"
     validate.fail(TypeError, "Custom", "grad", expectation, validate.describe(grad))
 
 
-def _wrong_signature(got: str) -> Any:
+def _wrong_signature(got: str) -> NoReturn:
     expectation = (
         "have the signature int32(T* theta, T* noise, int64 step, void* data, T* out) "
         "with T float or double"
@@ -184,7 +186,6 @@ def _numba_precision(grad: Any) -> np.dtype[Any]:
         if matches and arguments[3].endswith("*") and str(signature.return_type) == "int32":
             return np.dtype(name)
     _wrong_signature(str(signature))
-    raise AssertionError
 
 
 def _low_level(grad: Any) -> tuple[Kind, int, np.dtype[Any]]:
@@ -211,7 +212,6 @@ def _ctypes_precision(grad: Any) -> np.dtype[Any] | None:
         if len(arguments) == 5 and arguments[0] is ctypes.POINTER(kind):
             return np.dtype(name)
     _wrong_signature(str(arguments))
-    raise AssertionError
 
 
 def _check_data(data: Any) -> Any:

@@ -59,7 +59,7 @@ def integrate(
     parameters = job.problem.parameters(job.dtype, xp)
     chunk = _first_chunk(job, arrays)
     done = 0
-    snapshots = []
+    snapshots: list[tuple[Any, Any]] = []
     for segment in segments:
         left = segment.num_steps
         while left > 0:
@@ -95,7 +95,7 @@ def _driver(backend: str) -> Advance:
 
 
 def _first_chunk(job: Job, arrays: ChainArrays) -> int:
-    updates = arrays.theta.size
+    updates = int(arrays.theta.size)
     if job.backend == "callable":
         return 1
     return max(1, _FIRST_CHUNK_UPDATES // max(1, updates))

@@ -97,7 +97,7 @@ class Problem(ABC):
         return self._answer(self._host_hessian)
 
     def noise_covariance(self) -> Any:
-        """Return ``S = E[eps eps^T]`` of the gradient noise at ``t*``, shape (dim, dim), float64."""
+        """Return ``S = E[eps eps^T]`` of the noise at ``t*``, shape (dim, dim), float64."""
         return self._answer(self._noise_covariance())
 
     def optimal_covariance(self) -> Any:

@@ -55,7 +55,7 @@ class Quadratic(Problem):
 
     def __init__(
         self,
-        a_or_A: Any,  # noqa: N803
+        a_or_A: Any,
         minimizer: Any,
         noise_scale: Any = None,
         *,
@@ -115,7 +115,7 @@ class Quadratic(Problem):
         return tuple(xp.ascontiguousarray(xp.asarray(part), dtype=dtype) for part in parts)
 
     def curvature_bounds(self) -> tuple[float | None, float | None]:
-        values = self._curvature
+        values: Any = self._curvature
         if values.ndim == 2:
             values = np.linalg.eigvalsh(values)
         return float(values.min()), float(values.max())

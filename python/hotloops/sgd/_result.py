@@ -95,7 +95,7 @@ class SGDResult:
     }
 
     def __repr__(self) -> str:
-        num_chains, num_step_sizes, dim = tuple(self.mean.shape)
+        num_chains, _, dim = tuple(self.mean.shape)
         diverged = int((to_host(self.state.arrays.flags) != 0).any(axis=1).sum())
         text = (
             f"SGDResult(chains={num_chains}, step_sizes={self.step_sizes.tolist()}, dim={dim}, "

@@ -43,7 +43,7 @@ class _Rows(Problem):
 
     def __init__(
         self,
-        X: Any,  # noqa: N803
+        X: Any,
         y: Any,
         l2: float = 0.0,
         *,

@@ -125,9 +125,9 @@ def run(
 
     Notes
     -----
-    Class A: the same bits for every number of threads, instruction set and backend, and for a chain
-    alone or in a batch. The cost is that of the problem's step times C (num_steps + burn_in). Memory
-    is that of the state and the results; random numbers are never stored.
+    Class A: the same bits for every number of threads, instruction set and backend, and for a
+    chain alone or in a batch. The cost is that of the problem's step times
+    C (num_steps + burn_in). Memory is that of state and results; random numbers are not stored.
 
     Examples
     --------

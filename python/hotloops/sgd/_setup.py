@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -381,7 +382,7 @@ def _check_checkpoints(checkpoints: Any, num_averaged: int, num_steps: int) -> l
         "run", "checkpoints", host, shape=("k",), dtype=np.int64, positive=True
     ).tolist()
     end = num_averaged + num_steps
-    if any(b <= a for a, b in zip(stops, stops[1:], strict=False)):
+    if any(b <= a for a, b in itertools.pairwise(stops)):
         validate.fail(ValueError, "run", "checkpoints", "increase strictly", str(stops))
     if stops[0] <= num_averaged or stops[-1] > end:
         expectation = f"lie in [{num_averaged + 1}, {end}]"
