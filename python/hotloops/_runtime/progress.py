@@ -56,6 +56,11 @@ class Progress:
             self._bar.close()
 
     @property
+    def watched(self) -> bool:
+        """Whether anybody looks at the bar or the clock between chunks."""
+        return self._bar is not None or self._max_seconds is not None
+
+    @property
     def elapsed(self) -> float:
         """Seconds since the start."""
         return time.monotonic() - self._start
