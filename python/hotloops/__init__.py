@@ -8,12 +8,18 @@ from __future__ import annotations
 import importlib
 import os
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from hotloops._runtime import threadpools
 from hotloops._runtime.dispatch import use_backend
 from hotloops._runtime.errors import BackendUnavailable, DivergenceWarning, NumericalError
 from hotloops._runtime.info import show_runtime
 from hotloops._runtime.threads import get_num_threads, set_num_threads
+
+if TYPE_CHECKING:
+    from hotloops import datasets as datasets
+    from hotloops import random as random
+    from hotloops import sgd as sgd
 
 __version__ = "0.1.0"
 
@@ -50,10 +56,12 @@ def get_include() -> str:
     raise FileNotFoundError(f"get_include: no headers are installed in {' or '.join(folders)}")
 
 
-def __getattr__(name: str) -> ModuleType:
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # or type checkers would take any name for a module
+
+    def __getattr__(name: str) -> ModuleType:
+        if name in _MODULES:
+            return importlib.import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -87,16 +87,20 @@ def test_nothing_heavy_is_imported(run_python: Any, statement: str) -> None:
 
 
 @pytest.mark.parametrize("statement", IMPORTS)
-def test_import_is_fast(run_python: Any, statement: str) -> None:
-    """Below 0.15 s beyond NumPy's own time, in the best of some runs."""
+def test_import_is_fast(run_python: Any, statement: str, tmp_path: Path) -> None:
+    """Below 0.15 s beyond NumPy's own time, in the best of some runs.
+
+    Processor time, so that other work on the machine does not count; the first run compiles.
+    """
     code = f"""
         import time
         import numpy
-        start = time.perf_counter()
+        start = time.process_time()
         {statement}
-        print(time.perf_counter() - start)
+        print(time.process_time() - start)
     """
-    assert min(float(run_python(code)) for _ in range(5)) < 0.15
+    env = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    assert min(float(run_python(code, env=env)) for _ in range(4)) < 0.15
 
 
 def test_public_names() -> None:

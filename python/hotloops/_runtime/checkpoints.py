@@ -8,17 +8,18 @@ that a cut or changed byte anywhere is found before a single array is looked at.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import secrets
-import struct
-import zipfile
 import zlib
 from collections.abc import Mapping
-from typing import IO, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import zipfile
+
+# json and zipfile are imported where they are used: they are half of what `import` would cost.
 
 __all__ = ["load_npz", "save_npz"]
 
@@ -29,17 +30,6 @@ _HEADER = "header.json"
 _SEAL = b"hotloops crc32 "
 _SEAL_LENGTH = len(_SEAL) + 8
 _BLOCK = 1 << 20
-_UNREADABLE = (
-    ValueError,  # numpy's own complaints and bad JSON or text
-    KeyError,
-    TypeError,
-    EOFError,
-    NotImplementedError,  # zipfile: unknown compression
-    RuntimeError,  # zipfile: encrypted member
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def save_npz(
@@ -64,13 +54,15 @@ def save_npz(
     arrays : dict of ndarray
         Arrays of numbers or strings; object arrays are refused.
     """
+    import json
+
     text = json.dumps(
         {"format": _FORMAT, "kind": kind, "version": int(version), "header": dict(header)},
         allow_nan=False,
     )
     members = {name: _plain(name, value) for name, value in arrays.items()}
     target = os.path.realpath(path)
-    temporary = os.path.join(os.path.dirname(target), f".hotloops-{secrets.token_hex(8)}.tmp")
+    temporary = os.path.join(os.path.dirname(target), f".hotloops-{os.urandom(8).hex()}.tmp")
     try:
         # Opened this way, not by tempfile, so that the user's umask holds.
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _O_BINARY, 0o666)
@@ -110,6 +102,9 @@ def load_npz(
     header : dict
     arrays : dict of ndarray
     """
+    import json
+    import zipfile
+
     name = os.fspath(path)
     with open(path, "rb") as file:
         _check_seal(file, name)
@@ -118,9 +113,9 @@ def load_npz(
                 document = json.loads(archive.read(_HEADER))
                 _check_document(document, name, kind, max_version)
                 return document["header"], _read_arrays(archive)
-        except _ForeignFileError:
+        except (_ForeignFileError, OSError, MemoryError):
             raise
-        except _UNREADABLE as error:
+        except Exception as error:  # a dozen types, from zipfile, zlib, struct, json and NumPy
             raise ValueError(f"{name}: the file cannot be read as a checkpoint: {error}") from error
 
 
@@ -139,6 +134,8 @@ def _plain(name: str, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _write(file: IO[bytes], header: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    import zipfile
+
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         archive.writestr(_HEADER, header)
         for name, array in arrays.items():
@@ -169,6 +166,8 @@ def _checksum(file: IO[bytes], end: int) -> int:
 
 
 def _check_seal(file: IO[bytes], name: str) -> None:
+    import zipfile
+
     end = file.seek(0, os.SEEK_END)
     file.seek(max(0, end - _SEAL_LENGTH))
     seal = file.read()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Sequence
-from concurrent import futures
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hotloops._runtime.validate import describe, fail
+
+if TYPE_CHECKING:  # imported where they are used: few calls need them, every import would pay
+    from concurrent import futures
 
 __all__ = ["check_executor", "map_rows", "split_rows", "worker_count"]
 
@@ -17,6 +19,8 @@ Result = TypeVar("Result")
 
 def check_executor(function: str, executor: object) -> futures.Executor:
     """Check the ``executor=`` argument."""
+    from concurrent import futures
+
     if not isinstance(executor, futures.Executor):
         expectation = "be a concurrent.futures.Executor"
         if hasattr(executor, "get_executor"):
@@ -96,6 +100,8 @@ def _wait(
     on_done: Callable[[int], object] | None,
 ) -> None:
     """Wait for all parts; raise the failure of the first part among those that failed first."""
+    from concurrent import futures
+
     waiting = set(submitted)
     while waiting:
         done, waiting = futures.wait(waiting, return_when=futures.FIRST_COMPLETED)
