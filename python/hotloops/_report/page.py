@@ -27,7 +27,8 @@ overflow-x:auto}
 .scroll{overflow-x:auto;background:var(--paper);border:1px solid var(--line);border-radius:10px}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{padding:.5rem .9rem;text-align:right;white-space:nowrap;border-top:1px solid var(--line)}
-thead th{border-top:0;color:var(--faint);font-weight:600}
+table>:first-child>tr:first-child>*{border-top:0}
+thead th{color:var(--faint);font-weight:600}
 th:first-child,td:first-child{text-align:left}
 tbody th{font-weight:400}
 tr.strong td,tr.strong th{font-weight:650}
@@ -42,15 +43,15 @@ footer{margin-top:3rem;color:var(--faint);font-size:.9rem}
 
 
 def table(rows: Sequence[Sequence[str]], *, strong: Sequence[int] = ()) -> str:
-    """Return an HTML table whose first row is the head and whose first column names the rows."""
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in rows[0])
+    """Return an HTML table: the first row is the head, unless empty; the first column has names."""
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in rows[0] if any(rows[0]))
     body = ""
     for number, row in enumerate(rows[1:], start=1):
         cells = "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
         css = ' class="strong"' if number in strong else ""
         body += f'<tr{css}><th scope="row">{escape(row[0])}</th>{cells}</tr>'
-    parts = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
-    return f'<div class="scroll"><table>{parts}</table></div>'
+    head = f"<thead><tr>{head}</tr></thead>" if head else ""
+    return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
 
 
 def runtime_table(runtime: Mapping[str, object]) -> str:

@@ -29,7 +29,8 @@ don't remove. The combination 2A(γ) − A(2γ) (Richardson–Romberg) cancels t
 proportional to γ. The exact minimiser comes from Newton's method in float64.</p>
 <p>Bias is the Euclidean norm of the mean over chains, minus θ*. After ± stands the Monte-Carlo
 standard error. The error of one chain is the root-mean-square distance of its extrapolated average
-from θ*; the least possible is √(Tr Σ*/n), which no method beats to leading order.</p>
+from θ*. The optimum of long runs is √(Tr Σ*/n); a run that is not long against the memory of its
+chains can lie a little below.</p>
 """
 _METHOD = """
 <p>M. Sheshukova, D. Belomestny, A. Durmus, E. Moulines, A. Naumov, S. Samsonov:
