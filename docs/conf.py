@@ -23,6 +23,7 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autosummary_generate = False
+default_role = "py:obj"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 
