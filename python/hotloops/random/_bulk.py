@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,8 @@ from hotloops._runtime import arrays, dispatch, threads, validate
 from hotloops._runtime.arrays import Library
 
 __all__ = ["normals", "philox", "uniforms"]
+
+Indices: TypeAlias = "range | npt.NDArray[np.int64]"
 
 _MAX_STEP = 2**48 - 1
 _MAX_CHAIN = 2**32 - 1
@@ -194,7 +196,7 @@ def _fill(
     at_chains = _indices(law, "chains", chains, _MAX_CHAIN)
     runs, count = _runs(law, coordinates)
     precision = validate.float_dtype(law, "dtype", dtype)
-    shape = (at_steps.size, at_chains.size, count)
+    shape = (len(at_steps), len(at_chains), count)
     validate.sizes(law, *shape, 8)
     threads_ = threads.resolve_num_threads(law, num_threads)
     library = arrays.common_library(law, {"out": out})
@@ -204,7 +206,7 @@ def _fill(
     with arrays.stream_context(library):
         xp = library.xp
         target, given = _target(law, out, shape, precision, library)
-        rows = (xp.asarray(at_steps), xp.asarray(at_chains))
+        rows = [xp.asarray(_expand(chosen)) for chosen in (at_steps, at_chains)]
         begin = 0
         for first, length in runs:
             whole = length == count
@@ -230,24 +232,36 @@ def _target(
     return validate.output(function, "out", native, shape=shape, dtype=dtype), out
 
 
-def _indices(function: str, argument: str, value: Any, last: int) -> npt.NDArray[np.int64]:
-    """Return the selected indices as int64, shape (n,)."""
+def _indices(function: str, argument: str, value: Any, last: int) -> Indices:
+    """Return the selected indices, checked; ranges stay ranges, since they may be too long."""
     if isinstance(value, range):
-        if len(value) == 0:
+        if not value:
             validate.fail(ValueError, function, argument, "not be empty", repr(value))
         lowest, highest = min(value[0], value[-1]), max(value[0], value[-1])
         _check_bounds(function, argument, lowest, highest, last)
-        return np.arange(value.start, value.stop, value.step, dtype=np.int64)
-    if np.ndim(value) == 0:
+        return value
+    if _is_count(value):
         count = validate.integer(function, argument, value, low=1)
         _check_bounds(function, argument, 0, count - 1, last)
-        return np.arange(count, dtype=np.int64)
+        return range(count)
     host, _ = arrays.import_array(function, argument, value)
     indices: npt.NDArray[np.int64] = validate.array(
         function, argument, host, shape=("n",), dtype=np.int64
     )
     _check_bounds(function, argument, int(indices.min()), int(indices.max()), last)
     return indices
+
+
+def _expand(indices: Indices) -> npt.NDArray[np.int64]:
+    if not isinstance(indices, range):
+        return indices
+    stride = indices.step if len(indices) > 1 else 0  # a single one may have any step
+    return indices[0] + stride * np.arange(len(indices), dtype=np.int64)
+
+
+def _is_count(value: Any) -> bool:
+    """Tell one number from a list or an array of them."""
+    return not isinstance(value, list | tuple) and np.ndim(value) == 0
 
 
 def _check_bounds(function: str, argument: str, lowest: int, highest: int, last: int) -> None:
@@ -260,15 +274,15 @@ def _check_bounds(function: str, argument: str, lowest: int, highest: int, last:
 
 def _runs(function: str, coordinates: Any) -> tuple[list[tuple[int, int]], int]:
     """Return the coordinates as runs (first, length) of neighbours, and their number."""
-    if isinstance(coordinates, range) and coordinates.step == 1 and len(coordinates) > 0:
+    if isinstance(coordinates, range) and coordinates.step == 1 and coordinates:
         first, last = coordinates[0], coordinates[-1]
         _check_bounds(function, "coordinates", first, last, _MAX_COORDINATE)
         return [(first, len(coordinates))], len(coordinates)
-    if np.ndim(coordinates) == 0 and not isinstance(coordinates, range):
+    if not isinstance(coordinates, range) and _is_count(coordinates):
         count = validate.integer(function, "coordinates", coordinates, low=1)
         _check_bounds(function, "coordinates", 0, count - 1, _MAX_COORDINATE)
         return [(0, count)], count
-    indices = _indices(function, "coordinates", coordinates, _MAX_COORDINATE)
+    indices = _expand(_indices(function, "coordinates", coordinates, _MAX_COORDINATE))
     cuts = np.flatnonzero(np.diff(indices) != 1) + 1
     starts = np.concatenate([[0], cuts])
     lengths = np.diff(np.concatenate([starts, [indices.size]]))

@@ -45,7 +45,9 @@ def advance(
         for step, drawn in zip(steps, noise, strict=True):
             for j, step_size in enumerate(arrays.step_sizes):
                 _evaluate(grad, theta[:, j], drawn, step, data, gradient)
-                _update(arrays, j, theta[:, j] - step_size * gradient, limit, step)
+                with np.errstate(over="ignore", invalid="ignore"):
+                    proposed = theta[:, j] - step_size * gradient
+                _update(arrays, j, proposed, limit, step)
             if accumulate:
                 arrays.sums += theta
 

@@ -117,6 +117,9 @@ class Custom(Problem):
             return self._address, data, self.num_normals, self.num_uniforms
         return self._grad, self.data, self.num_normals, self.num_uniforms
 
+    def inputs(self) -> dict[str, Any]:
+        return {} if self.data is None else {"data": self.data}
+
     def __getstate__(self) -> dict[str, Any]:
         if self.kind == "address":
             raise TypeError(

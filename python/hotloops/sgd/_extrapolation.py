@@ -73,20 +73,24 @@ def richardson_romberg_weights(step_sizes: Any) -> npt.NDArray[np.float64]:
     return weights_of("richardson_romberg_weights", step_sizes)
 
 
-def weights_of(function: str, step_sizes: Any) -> npt.NDArray[np.float64]:
+def weights_of(function: str, step_sizes: Any, *, stacklevel: int = 3) -> npt.NDArray[np.float64]:
     """Compute the weights for a face that is called `function`."""
     steps = check_step_sizes(function, step_sizes)
     weights = np.ones_like(steps)
-    for j, own in enumerate(steps):
-        others = np.delete(steps, j)
-        weights[j] = np.prod(others / (others - own))
-    amplification = float(np.abs(weights).sum())
+    with np.errstate(over="ignore", invalid="ignore"):
+        for j, own in enumerate(steps):
+            others = np.delete(steps, j)
+            weights[j] = np.prod(others / (others - own))
+        amplification = float(np.abs(weights).sum())
+    if not np.isfinite(amplification):
+        got = f"{steps.size} step sizes whose weights overflow"
+        validate.fail(ValueError, function, "step_sizes", "have finite weights", got)
     if amplification > MAX_AMPLIFICATION:
         warnings.warn(
             f"{function}: these step sizes amplify noise {amplification:.0f} times "
             "(the sum of |weights|); choose step sizes further apart",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
     return weights
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from hotloops._runtime import arrays, validate
 from hotloops._runtime.arrays import Library
 
-__all__ = ["DIVERGENCE_LIMIT", "Float64", "Problem", "to_host"]
+__all__ = ["DIVERGENCE_LIMIT", "Float64", "Problem", "in_precision", "to_host"]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -26,6 +26,14 @@ _MAX_COORDINATES = 2**34  # what the counter map of the random numbers can tell 
 def to_host(array: Any) -> npt.NDArray[Any]:
     """Return a NumPy copy of a CuPy array; NumPy arrays come back as they are."""
     return array.get() if hasattr(array, "get") else np.asarray(array)
+
+
+def in_precision(function: str, argument: str, value: Any, dtype: np.dtype[Any], xp: Any) -> Any:
+    """Return an array of `xp` in the precision of a run; values that overflow it are refused."""
+    given = xp.asarray(value)
+    return validate.array(
+        function, argument, given, dtype=dtype, finite=given.dtype != dtype, empty=True
+    )
 
 
 class Problem(ABC):
@@ -60,6 +68,10 @@ class Problem(ABC):
     @abstractmethod
     def parameters(self, dtype: np.dtype[Any], xp: Any) -> tuple[Any, ...]:
         """Return what the kernel takes, in precision `dtype` and as arrays of `xp`."""
+
+    def inputs(self) -> dict[str, Any]:
+        """Return the user's arrays that are read in place, by the names of the arguments."""
+        return {}
 
     @abstractmethod
     def _minimizer(self) -> Float64: ...

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hotloops._runtime import arrays, validate
-from hotloops.sgd._problem import DIVERGENCE_LIMIT, Float64, Problem, to_host
+from hotloops.sgd._problem import DIVERGENCE_LIMIT, Float64, Problem, in_precision, to_host
 
 __all__ = ["Cosine", "Quadratic"]
 
@@ -107,12 +107,16 @@ class Quadratic(Problem):
         return f"Quadratic(dim={self.dim}, kernel={self.kernel!r})"
 
     def parameters(self, dtype: np.dtype[Any], xp: Any) -> tuple[Any, ...]:
-        parts = [self._curvature, self._center, self._noise]
+        curvature, noise = self._curvature, self._noise
         if self.kernel == "quadratic_full":
-            parts = [
-                part if part is self._center or part.ndim == 2 else np.diag(part) for part in parts
-            ]
-        return tuple(xp.ascontiguousarray(xp.asarray(part), dtype=dtype) for part in parts)
+            curvature, noise = (
+                part if part.ndim == 2 else np.diag(part) for part in (curvature, noise)
+            )
+        scale = "noise_scale" if self._noise.ndim == 1 else "cholesky"
+        parts = {"a_or_A": curvature, "minimizer": self._center, scale: noise}
+        return tuple(
+            in_precision("Quadratic", name, part, dtype, xp) for name, part in parts.items()
+        )
 
     def curvature_bounds(self) -> tuple[float | None, float | None]:
         values: Any = self._curvature
@@ -182,6 +186,7 @@ class Cosine(Problem):
         return f"Cosine(phi={self.phi}, sigma={self.sigma}, dim={self.dim})"
 
     def parameters(self, dtype: np.dtype[Any], xp: Any) -> tuple[Any, ...]:
+        in_precision("Cosine", "sigma", self.sigma, dtype, np)
         return self.phi, self.sigma
 
     def curvature_bounds(self) -> tuple[float | None, float | None]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from hotloops._runtime import arrays, validate
-from hotloops.sgd._problem import DIVERGENCE_LIMIT, Float64, Problem, to_host
+from hotloops.sgd._problem import DIVERGENCE_LIMIT, Float64, Problem, in_precision, to_host
 
 __all__ = ["SAMPLING", "LeastSquares", "Logistic"]
 
@@ -79,9 +80,13 @@ class _Rows(Problem):
         )
 
     def parameters(self, dtype: np.dtype[Any], xp: Any) -> tuple[Any, ...]:
-        features = xp.ascontiguousarray(xp.asarray(self._features), dtype=dtype)
-        targets = xp.ascontiguousarray(xp.asarray(self._targets), dtype=dtype)
+        features = in_precision(self._name, "X", self._features, dtype, xp)
+        targets = in_precision(self._name, "y", self._targets, dtype, xp)
+        in_precision(self._name, "l2", self.l2, dtype, np)
         return features, targets, self.batch_size, SAMPLING.index(self.sampling), self.l2
+
+    def inputs(self) -> dict[str, Any]:
+        return {"X": self._features, "y": self._targets}
 
     def curvature_bounds(self) -> tuple[float | None, float | None]:
         if self._bounds is None:
@@ -91,7 +96,11 @@ class _Rows(Problem):
     def _compute_bounds(self) -> tuple[float | None, float | None]:
         if self.num_rows * self.dim**2 > _CHEAP_GRAM:
             return (self.l2 or None), None
-        values = np.linalg.eigvalsh(self._weighted_gram(np.ones(self.num_rows)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            gram = self._weighted_gram(np.ones(self.num_rows))
+        if not np.isfinite(gram).all():
+            return (self.l2 or None), math.inf
+        values = np.linalg.eigvalsh(gram)
         mu = max(float(values[0]), 0.0) * self._curvature_range[0] + self.l2
         return (mu or None), float(values[-1]) * self._curvature_range[1] + self.l2
 

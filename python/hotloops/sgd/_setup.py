@@ -69,7 +69,7 @@ def prepare(
         expectation = "be a problem such as sgd.Logistic(X, y)"
         validate.fail(TypeError, "run", "problem", expectation, validate.describe(problem))
     steps = check_step_sizes("run", step_sizes)
-    weights_of("run", steps)
+    weights_of("run", steps, stacklevel=4)
     count = validate.integer("run", "num_steps", num_steps, low=1)
     validate.boolean("run", "progress", progress)
     if max_seconds is not None:
@@ -81,7 +81,7 @@ def prepare(
     )
     _check_range(problem, start, count)
     chains = _allocate(problem, steps, start.num_chains, theta0, state, dtype, library)
-    _check_out(out, chains, theta0, state)
+    _check_out(out, chains, problem, theta0, state)
     _check_precision(problem, chains, resolved)
     _check_stability(problem, steps, start)
     workers = 1 if executor is not None and num_threads is None else num_threads
@@ -131,7 +131,7 @@ def _start(
     burn_in: int | None,
     num_steps: int,
 ) -> _Start:
-    chains = validate.integer("run", "num_chains", num_chains, low=1, high=_MAX_CHAINS)
+    chains = validate.integer("run", "num_chains", num_chains, low=1)
     key = validate.integer("run", "seed", seed, low=0, high=2**64 - 1)
     first_chain = validate.integer("run", "chain_offset", chain_offset, low=0)
     first_step = validate.integer("run", "step_offset", step_offset, low=0)
@@ -338,16 +338,18 @@ def _check_precision(problem: Problem, chains: ChainArrays, backend: str) -> Non
         validate.fail(ValueError, "run", "step_sizes", expectation, str(steps.tolist()))
 
 
-def _check_out(out: Any, chains: ChainArrays, theta0: Any, state: SGDState | None) -> None:
+def _check_out(
+    out: Any, chains: ChainArrays, problem: Problem, theta0: Any, state: SGDState | None
+) -> None:
     if out is None:
         return
     native, _ = arrays.import_array("run", "out", out)
     validate.output("run", "out", native, shape=tuple(chains.theta.shape), dtype=np.float64)
-    inputs = {}
+    inputs = problem.inputs()
     if theta0 is not None:
         inputs["theta0"] = arrays.import_array("run", "theta0", theta0)[0]
     if state is not None:
-        inputs |= {"state": state.arrays.sums, "state ": state.arrays.theta}
+        inputs |= {"state.arrays.sums": state.arrays.sums, "state.arrays.theta": state.arrays.theta}
     validate.no_overlap("run", {"out": native}, inputs)
 
 
@@ -377,7 +379,8 @@ def _check_stability(problem: Problem, steps: npt.NDArray[np.float64], start: _S
 def _check_checkpoints(checkpoints: Any, num_averaged: int, num_steps: int) -> list[int]:
     if checkpoints is None:
         return []
-    host, _ = arrays.import_array("run", "checkpoints", checkpoints)
+    listed = list(checkpoints) if isinstance(checkpoints, range) else checkpoints
+    host, _ = arrays.import_array("run", "checkpoints", listed)
     stops = validate.array(
         "run", "checkpoints", host, shape=("k",), dtype=np.int64, positive=True
     ).tolist()
