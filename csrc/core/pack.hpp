@@ -205,31 +205,20 @@ HL_INLINE u32v interleave_words(u64v even, u64v odd) {
 #endif
 }
 
-HL_INLINE bool any_lane(i32v mask) {
+// A comparison of packs; compilers disagree on the name of its 64-bit integers.
+template <class Mask>
+HL_INLINE bool any_lane(Mask mask) {
 #if defined(HL_ISA_V4)
-    return _mm512_movepi32_mask((__m512i)mask) != 0;
-#elif defined(HL_ISA_V3)
-    return _mm256_movemask_ps((__m256)mask) != 0;
-#elif defined(__SSE2__)
-    return _mm_movemask_ps((__m128)mask) != 0;
-#else
-    bool any = false;
-    for (int i = 0; i < LaneTraits<f32v>::lanes; ++i)
-        any |= mask[i] != 0;
-    return any;
-#endif
-}
-
-HL_INLINE bool any_lane(i64v mask) {
-#if defined(HL_ISA_V4)
+    if constexpr (sizeof(mask[0]) == 4) return _mm512_movepi32_mask((__m512i)mask) != 0;
     return _mm512_movepi64_mask((__m512i)mask) != 0;
 #elif defined(HL_ISA_V3)
+    if constexpr (sizeof(mask[0]) == 4) return _mm256_movemask_ps((__m256)mask) != 0;
     return _mm256_movemask_pd((__m256d)mask) != 0;
 #elif defined(__SSE2__)
-    return _mm_movemask_pd((__m128d)mask) != 0;
+    return _mm_movemask_epi8((__m128i)mask) != 0;
 #else
     bool any = false;
-    for (int i = 0; i < LaneTraits<f64v>::lanes; ++i)
+    for (int i = 0; i < HL_LANE_BYTES / static_cast<int>(sizeof(mask[0])); ++i)
         any |= mask[i] != 0;
     return any;
 #endif

@@ -75,7 +75,7 @@ struct CustomTile {
                 if (HL_UNLIKELY(returned != 0)) {
                     return Status::user_function("sgd_custom", returned, first_chain + lane);
                 }
-                update(theta, cell, step);
+                update(theta, cell, chains.step_sizes[j], step);
             }
             if (chains.accumulate) {
                 double* const sums = chains.sums + cell * d;
@@ -96,9 +96,8 @@ struct CustomTile {
         }
     }
 
-    HL_MEMBER void update(Real* theta, std::int64_t cell, std::int64_t step) {
+    HL_MEMBER void update(Real* theta, std::int64_t cell, Real step_size, std::int64_t step) {
         const std::int64_t d = chains.dim;
-        const Real step_size = chains.step_sizes[cell % chains.num_step_sizes];
         bool good = true;
         for (std::int64_t i = 0; i < d; ++i) {
             next[i] = sgd_update(theta[i], step_size, gradient[i]);
