@@ -165,8 +165,8 @@ def philox(
     threads_ = threads.resolve_num_threads("philox", num_threads)
     resolved = dispatch.resolve_backend("philox", backend, library.device)
     with arrays.stream_context(library):
-        xp = library.xp
         target, given = _target("philox", out, (*shape, 4), np.dtype(np.uint32), library)
+        xp = library.xp
         if out is not None:
             validate.no_overlap("philox", {"out": target}, {"counter": counters, "key": keys})
         _module(resolved).philox(
@@ -204,8 +204,8 @@ def _fill(
         library = Library("cupy", "cuda")
     resolved = dispatch.resolve_backend(law, backend, library.device)
     with arrays.stream_context(library):
-        xp = library.xp
         target, given = _target(law, out, shape, precision, library)
+        xp = library.xp
         rows = [xp.asarray(_expand(chosen)) for chosen in (at_steps, at_chains)]
         begin = 0
         for first, length in runs:
@@ -228,6 +228,8 @@ def _target(
     """Return the array to fill, and what to hand back."""
     if out is None:
         return arrays.empty(shape, dtype, library), None
+    if not hasattr(out, "dtype"):  # a list would be copied and never filled
+        validate.fail(TypeError, function, "out", "be an array", validate.describe(out))
     native, _ = arrays.import_array(function, "out", out)
     return validate.output(function, "out", native, shape=shape, dtype=dtype), out
 

@@ -16,7 +16,7 @@ from hotloops._runtime.arrays import Library
 from hotloops._runtime.errors import DivergenceWarning, NumericalError
 from hotloops.sgd._extrapolation import combine, weights_of
 from hotloops.sgd._problem import to_host
-from hotloops.sgd._state import ChainArrays, SGDState
+from hotloops.sgd._state import ChainArrays, SGDState, check_state
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -219,7 +219,7 @@ class SGDResult:
         header, stored = files.load_npz(path, _KIND, _VERSION)
         try:
             return cls._restore(header, stored)
-        except (KeyError, TypeError, IndexError) as error:
+        except (KeyError, TypeError, IndexError, ValueError, OverflowError) as error:
             name = os.fspath(path)
             raise ValueError(f"{name}: the file lacks parts of a result ({error!r})") from error
 
@@ -243,6 +243,7 @@ class SGDResult:
             burn_in_left=int(header["burn_in_left"]),
             num_averaged=int(header["num_averaged"]),
         )
+        check_state("load", state)
         counts = [int(count) for count in header["checkpoints"]]
         kept = zip(stored["checkpoint_mean"], stored["checkpoint_last"], strict=True)
         snapshots = [(mean * count, last) for (mean, last), count in zip(kept, counts, strict=True)]

@@ -17,7 +17,7 @@ from hotloops.sgd._engine import Job
 from hotloops.sgd._extrapolation import check_step_sizes, weights_of
 from hotloops.sgd._problem import Problem
 from hotloops.sgd._rows import LeastSquares, Logistic
-from hotloops.sgd._state import ChainArrays, SGDState
+from hotloops.sgd._state import ChainArrays, SGDState, check_state
 
 __all__ = ["Setup", "prepare"]
 
@@ -167,6 +167,7 @@ def _check_state(state: object, problem: Problem, steps: npt.NDArray[np.float64]
     if not isinstance(state, SGDState):
         expectation = "be the `state` of a result of run"
         validate.fail(TypeError, "run", "state", expectation, validate.describe(state))
+    check_state("run", state)
     if state.kernel != problem.kernel or state.arrays.theta.shape[2] != problem.dim:
         expectation = f"belong to a {problem.kernel} problem with dim = {problem.dim}"
         got = f"one of a {state.kernel} problem with dim = {state.arrays.theta.shape[2]}"
@@ -204,6 +205,8 @@ def _place(
     library = problem.library
     if placed:
         common = arrays.common_library("run", placed)
+        if common.device not in ("cpu", "cuda"):  # says so
+            arrays.import_array("run", *next(iter(placed.items())))
         if library is not None and common.place != library.place:
             raise TypeError(
                 f"run: `problem` and `{next(iter(placed))}` must live on the same device, "
@@ -343,6 +346,8 @@ def _check_out(
 ) -> None:
     if out is None:
         return
+    if not hasattr(out, "dtype"):  # a list would be copied and never filled
+        validate.fail(TypeError, "run", "out", "be an array", validate.describe(out))
     native, _ = arrays.import_array("run", "out", out)
     validate.output("run", "out", native, shape=tuple(chains.theta.shape), dtype=np.float64)
     inputs = problem.inputs()

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Advance", "ChainArrays", "SGDState"]
+from hotloops._runtime import validate
+
+__all__ = ["Advance", "ChainArrays", "SGDState", "check_state"]
 
 Advance = Callable[..., None]
 
@@ -94,3 +96,37 @@ class SGDState:
     next_step: int
     burn_in_left: int
     num_averaged: int
+
+
+def check_state(function: str, state: SGDState) -> None:
+    """Check what may have come from a file or gone through the user's hands."""
+    for name in ("chain_offset", "next_step", "burn_in_left", "num_averaged"):
+        validate.integer(function, f"state.{name}", getattr(state, name), low=0)
+    validate.integer(function, "state.seed", state.seed, low=0, high=2**64 - 1)
+    theta = state.arrays.theta
+    shape = tuple(getattr(theta, "shape", ()))
+    if len(shape) != 3:
+        got = validate.describe(theta)
+        validate.fail(ValueError, function, "state.arrays.theta", "have shape (C, J, d)", got)
+    precision = validate.float_dtype(function, "state.arrays.theta.dtype", theta.dtype)
+    expected: dict[str, tuple[tuple[int, ...], npt.DTypeLike]] = {
+        "theta": (shape, precision),
+        "sums": (shape, np.float64),
+        "flags": (shape[:2], np.uint8),
+        "diverged_at": (shape[:2], np.int64),
+        "step_sizes": (shape[1:2], precision),
+    }
+    for name, (lengths, dtype) in expected.items():
+        value = getattr(state.arrays, name)
+        if not hasattr(value, "dtype"):
+            got = validate.describe(value)
+            validate.fail(TypeError, function, f"state.arrays.{name}", "be an array", got)
+        validate.array(
+            function,
+            f"state.arrays.{name}",
+            value,
+            shape=lengths,
+            dtype=dtype,
+            exact_dtype=True,
+            positive=name == "step_sizes",
+        )
