@@ -2,8 +2,12 @@
 
 namespace hl {
 void register_core_cuda(pybind11::module_& module);
+void register_random_cuda(pybind11::module_& module);
+void register_sgd_cuda(pybind11::module_& module);
 }  // namespace hl
 
 PYBIND11_MODULE(_cuda, module, pybind11::mod_gil_not_used()) {
     hl::register_core_cuda(module);
+    hl::register_random_cuda(module);
+    hl::register_sgd_cuda(module);
 }
