@@ -2,7 +2,7 @@
 #   cpu*.cpp         compiled once per instruction-set level, into _core
 #   bind.cpp, bind_*.cpp (but not bind_cuda*)  compiled once, into _core
 #   cuda*.cu, bind_cuda*.cpp                   into _cuda, when that is built
-#   step*.hpp, kernels.hpp                     installed with the headers of the package
+#   step*.hpp, kernels.hpp, custom*.cuh        installed with the headers of the package
 
 set(HOTLOOPS_DRIVER_LIST "${CMAKE_CURRENT_BINARY_DIR}/driver_objects.txt")
 
@@ -90,7 +90,7 @@ function(hotloops_add_family name)
     endif()
 
     install(DIRECTORY csrc/${name} DESTINATION hotloops/include/hotloops
-        FILES_MATCHING PATTERN "step*.hpp" PATTERN "kernels.hpp")
+        FILES_MATCHING PATTERN "step*.hpp" PATTERN "kernels.hpp" PATTERN "custom*.cuh")
 endfunction()
 
 # A weak symbol in a driver object may be chosen by the linker for every level, and then a processor
@@ -107,11 +107,12 @@ function(hotloops_check_drivers)
         COMMENT "Checking the symbols of the driver objects" VERBATIM)
 endfunction()
 
-# The headers of the core that work without linking the library.
+# The headers of the core that work without linking the library, and what NVRTC lacks.
 function(hotloops_install_headers)
     install(DIRECTORY csrc/core DESTINATION hotloops/include/hotloops
-        FILES_MATCHING PATTERN "*.hpp"
+        FILES_MATCHING PATTERN "*.hpp" PATTERN "*.cuh" PATTERN "rtc/cstdint"
         PATTERN "bind*.hpp" EXCLUDE
+        PATTERN "cuda_launch.hpp" EXCLUDE
         PATTERN "dispatch.hpp" EXCLUDE
         PATTERN "interrupt.hpp" EXCLUDE
         PATTERN "pool.hpp" EXCLUDE)

@@ -1,7 +1,7 @@
 // CUDA drivers that fill arrays with words, uniforms and normals: a thread makes one block of four.
 #include "cuda.hpp"
 
-#include "../core/cuda_device.hpp"
+#include "../core/cuda_device.cuh"
 #include "../core/normal.hpp"
 
 namespace hl {

@@ -5,7 +5,7 @@
 // transposed, so that neighbouring lanes read neighbouring numbers. What all lanes need, normals
 // and t - t*, goes through an exchange area: shared memory up to dim 128, workspace beyond. Short
 // chains have more lanes than Philox blocks and draw the normals of several steps at once.
-#include "../core/cuda_device.hpp"
+#include "../core/cuda_device.cuh"
 #include "cuda.hpp"
 #include "cuda_share.cuh"
 #include "step.hpp"

@@ -4,7 +4,7 @@
 // are the terms of strand s of Dot, so that a margin costs two shuffles. State and sums stay in
 // registers up to dim 128. The four lanes also take turns at the row sampling: each draws one of
 // the next four rows. Copies of a chain sit side by side in a warp and read the same rows.
-#include "../core/cuda_device.hpp"
+#include "../core/cuda_device.cuh"
 #include "cuda.hpp"
 #include "cuda_share.cuh"
 #include "step.hpp"

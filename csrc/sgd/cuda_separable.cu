@@ -9,7 +9,7 @@
 // longer one runs on into the workspace while its threads note the first step that left the range;
 // a second kernel takes over the result, or runs the few chains that were hit again up to that
 // step.
-#include "../core/cuda_device.hpp"
+#include "../core/cuda_device.cuh"
 #include "cuda.hpp"
 #include "step.hpp"
 

@@ -2,7 +2,7 @@
 // l + 2 lanes, ...
 #pragma once
 
-#include "../core/cuda_device.hpp"
+#include "../core/cuda_device.cuh"
 #include "step.hpp"
 
 namespace hl {
