@@ -1,0 +1,145 @@
+// The grid code around a gradient that a user wrote in CUDA C++. hotloops compiles it at run time;
+// nvcc takes it too.
+//
+//     __device__ int gradient(const float* theta, const float* noise, long long step,
+//                             const void* data, float* out);
+//     HL_SGD_CUSTOM_KERNEL(kernel, float, gradient, dim, copies, num_normals, num_uniforms)
+//
+// `noise` holds the normals, then the uniforms, the same for all copies of a chain. A gradient that
+// returns anything but 0 stops the run.
+#pragma once
+
+#include "../core/cuda_device.cuh"
+#include "step.hpp"
+
+namespace hl {
+inline namespace HL_ISA_NAMESPACE {
+
+// Beyond this many coordinates in all copies the state of a chain stays where it lies.
+constexpr int custom_most_held = 256;
+
+// What a kernel leaves behind when a gradient fails: the first such chain and what it returned.
+HL_DEVICE unsigned long long custom_failure(std::int64_t chain, std::int32_t returned) {
+    return static_cast<unsigned long long>(chain) << 32 | static_cast<std::uint32_t>(returned);
+}
+constexpr unsigned long long custom_no_failure = ~0ull;
+
+template <class T, int normals, int uniforms>
+struct CustomNoise {
+    PhiloxKey key;
+    PackRows<T> normal_rows, uniform_rows;
+    T value[normals + uniforms + 1];
+
+    HL_DEVICE_MEMBER CustomNoise(const SgdChains<T>& chains, std::int64_t chain)
+        : key(philox_key(chains.seed)) {
+        const std::uint64_t row = static_cast<std::uint64_t>(chains.chain_offset + chain);
+        normal_rows = PackRows<T>::prepare(row, chains.first_step,
+                                           static_cast<std::uint32_t>(Stream::noise), key);
+        uniform_rows = PackRows<T>::prepare(row, chains.first_step,
+                                            static_cast<std::uint32_t>(Stream::labels), key);
+    }
+
+    HL_DEVICE_MEMBER void draw(std::int64_t step) {
+        T block[4];
+        for (int i = 0; i < normals; i += 4) {
+            draw_normals(normal_rows, step, static_cast<std::uint32_t>(i >> 2), key, block);
+            for (int c = 0; c < 4 && i + c < normals; ++c)
+                value[i + c] = block[c];
+        }
+        for (int i = 0; i < uniforms; i += 4) {
+            draw_uniforms(uniform_rows, step, static_cast<std::uint32_t>(i >> 2), key, block);
+            for (int c = 0; c < 4 && i + c < uniforms; ++c)
+                value[normals + i + c] = block[c];
+        }
+    }
+};
+
+// One step of one copy; 0, or what the gradient returned.
+template <class T, int dim, class Gradient>
+HL_DEVICE std::int32_t custom_step(const SgdChains<T>& chains, Gradient gradient, const void* data,
+                                   const T* noise, std::int64_t step, std::int64_t cell,
+                                   T step_size, T* theta) {
+    T g[dim];
+    const std::int32_t returned = gradient(theta, noise, step, data, g);
+    if (returned != 0) return returned;
+    bool good = true;
+    for (int i = 0; i < dim; ++i)
+        good = good && within(sgd_update(theta[i], step_size, g[i]), chains.divergence_limit);
+    if (good) {
+        for (int i = 0; i < dim; ++i)
+            theta[i] = sgd_update(theta[i], step_size, g[i]);
+    } else {
+        chains.flags[cell] = 1;
+        chains.diverged_at[cell] = step;
+    }
+    return 0;
+}
+
+template <class T, int dim, int copies, int normals, int uniforms, class Gradient>
+HL_DEVICE void run_custom_chain(const SgdChains<T>& chains, std::int64_t chain, Gradient gradient,
+                                const void* data, unsigned long long* failed) {
+    constexpr int size = copies * dim;
+    constexpr bool held = size <= custom_most_held;
+    T held_theta[held ? size : 1];
+    double held_sums[held ? size : 1];
+    const std::int64_t first_cell = chain * copies;
+    T* const theta = held ? held_theta : chains.theta + first_cell * dim;
+    double* const sums = held ? held_sums : chains.sums + first_cell * dim;
+    for (int i = 0; held && i < size; ++i) {
+        theta[i] = chains.theta[first_cell * dim + i];
+        sums[i] = chains.sums[first_cell * dim + i];
+    }
+    CustomNoise<T, normals, uniforms> noise(chains, chain);
+    const std::int64_t end = chains.first_step + chains.num_steps;
+    for (std::int64_t step = chains.first_step; step < end; ++step) {
+        noise.draw(step);
+        for (int j = 0; j < copies; ++j) {
+            if (chains.flags[first_cell + j] == 0) {
+                const std::int32_t returned =
+                    custom_step<T, dim>(chains, gradient, data, noise.value, step, first_cell + j,
+                                        chains.step_sizes[j], theta + j * dim);
+                if (returned != 0) {
+                    atomicMin(failed, custom_failure(chain, returned));
+                    return;
+                }
+            }
+            for (int i = j * dim; chains.accumulate && i < (j + 1) * dim; ++i)
+                accumulate(sums + i, theta[i]);
+        }
+    }
+    for (int i = 0; held && i < size; ++i) {
+        chains.theta[first_cell * dim + i] = theta[i];
+        chains.sums[first_cell * dim + i] = sums[i];
+    }
+}
+
+// Every chain, unless an earlier launch has failed.
+template <class T, int dim, int copies, int normals, int uniforms, class Gradient>
+HL_DEVICE void run_custom_chains(const SgdChains<T>& chains, Gradient gradient, const void* data,
+                                 unsigned long long* failed) {
+    if (*static_cast<volatile unsigned long long*>(failed) != custom_no_failure) return;
+    for (std::int64_t chain = grid_thread(); chain < chains.num_chains; chain += grid_threads())
+        run_custom_chain<T, dim, copies, normals, uniforms>(chains, chain, gradient, data, failed);
+}
+
+}  // namespace HL_ISA_NAMESPACE
+}  // namespace hl
+
+#define HL_SGD_CUSTOM_KERNEL(name, T, gradient, dim, copies, num_normals, num_uniforms)            \
+    extern "C" __global__ void name(                                                               \
+        T* theta, double* sums, std::uint8_t* flags, std::int64_t* diverged_at,                    \
+        const T* step_sizes, std::int64_t num_chains, std::uint64_t seed,                          \
+        std::int64_t chain_offset, std::int64_t first_step, std::int64_t num_steps,                \
+        std::int32_t accumulate, T divergence_limit, const void* data,                             \
+        unsigned long long* failed) {                                                              \
+        const hl::SgdChains<T> chains{                                                             \
+            theta, sums, flags,        diverged_at, step_sizes, num_chains,      copies,           \
+            dim,   seed, chain_offset, first_step,  num_steps,  accumulate != 0, divergence_limit, \
+            1};                                                                                    \
+        const auto call = [](const T* t, const T* noise, std::int64_t step, const void* user,      \
+                             T* out) -> std::int32_t {                                             \
+            return gradient(t, noise, static_cast<long long>(step), user, out);                    \
+        };                                                                                         \
+        hl::run_custom_chains<T, dim, copies, num_normals, num_uniforms>(chains, call, data,       \
+                                                                         failed);                  \
+    }
