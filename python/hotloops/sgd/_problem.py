@@ -119,7 +119,8 @@ class Problem(ABC):
         it, divided by the number of averaged steps.
         """
         inverse = np.linalg.inv(self._host_hessian)
-        return self._answer(inverse @ self._noise_covariance() @ inverse)
+        covariance = inverse @ self._noise_covariance() @ inverse
+        return self._answer((covariance + covariance.T) / 2)
 
     def _answer(self, host: Float64) -> Any:
         """Copy a host array into the library that the problem's arrays came from."""

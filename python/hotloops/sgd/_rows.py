@@ -116,7 +116,8 @@ class _Rows(Problem):
 
     def _weighted_gram(self, weights: Float64) -> Float64:
         features, _ = self._host_rows()
-        gram: Float64 = (features * weights[:, None]).T @ features / self.num_rows
+        scaled = features * np.sqrt(weights)[:, None]
+        gram: Float64 = scaled.T @ scaled / self.num_rows  # symmetric to the last bit
         return gram
 
     def _residuals(self, theta: Float64) -> Float64:
@@ -253,7 +254,11 @@ class Logistic(_Rows):
         return np.where(margins >= 0, 1.0, decay) / (1.0 + decay)
 
     def _residuals(self, theta: Float64) -> Float64:
-        residuals: Float64 = self._probabilities(theta) - self._host_rows()[1]
+        features, targets = self._host_rows()
+        signs = 2 * targets - 1  # p - y without the cancellation where p is near y
+        margins = signs * (features @ theta)
+        decay = np.exp(-np.abs(margins))
+        residuals: Float64 = -signs * np.where(margins >= 0, decay, 1.0) / (1.0 + decay)
         return residuals
 
     def _hessian_at(self, theta: Float64) -> Float64:

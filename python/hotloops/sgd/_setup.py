@@ -273,10 +273,11 @@ def _allocate(
         return _resume(state, theta0, wanted)
     shape = (num_chains, steps.size, problem.dim)
     validate.sizes("run", *shape, 8)
-    start = None
+    start, typed = None, False
     if theta0 is not None:
         start, _ = arrays.import_array("run", "theta0", theta0)
-        if wanted is None and hasattr(theta0, "dtype") and start.dtype.kind == "f":
+        typed = hasattr(theta0, "dtype") and start.dtype.kind == "f"
+        if wanted is None and typed:
             wanted = np.dtype(str(start.dtype))
     precision = wanted or problem.dtype or np.dtype(np.float64)
     _check_compiled_precision(problem, precision)
@@ -285,13 +286,16 @@ def _allocate(
         if start is None:
             theta = xp.zeros(shape, precision)
         else:
-            theta = _broadcast(start, shape, precision, problem.divergence_limit, xp)
+            checked = validate.array("run", "theta0", start, dtype=precision, exact_dtype=typed)
+            theta = _broadcast(checked, shape, problem.divergence_limit, xp)
+        with np.errstate(over="ignore"):  # _check_precision looks at it
+            own_steps = steps.astype(precision)
         return ChainArrays(
             theta=theta,
             sums=xp.zeros(shape, np.float64),
             flags=xp.zeros(shape[:2], np.uint8),
             diverged_at=xp.full(shape[:2], -1, np.int64),
-            step_sizes=xp.asarray(steps.astype(precision)),
+            step_sizes=xp.asarray(own_steps),
         )
 
 
@@ -305,9 +309,7 @@ def _resume(state: SGDState, theta0: Any, wanted: np.dtype[Any] | None) -> Chain
     return state.arrays.copy()
 
 
-def _broadcast(
-    start: Any, shape: tuple[int, int, int], precision: np.dtype[Any], limit: float, xp: Any
-) -> Any:
+def _broadcast(start: Any, shape: tuple[int, int, int], limit: float, xp: Any) -> Any:
     """Return theta (C, J, d) from (d,), (C, d) or (C, J, d)."""
     num_chains, num_steps, dim = shape
     allowed = {(dim,): (1, 1, dim), (num_chains, dim): (num_chains, 1, dim), shape: shape}
@@ -318,13 +320,11 @@ def _broadcast(
             f"d = {dim}"
         )
         validate.fail(ValueError, "run", "theta0", expectation, str(given))
-    typed = start.dtype.kind == "f"
-    checked = validate.array("run", "theta0", start, dtype=precision, exact_dtype=typed)
-    largest = float(abs(checked).max())
+    largest = float(abs(start).max())
     if largest > limit:
         expectation = f"stay within the divergence limit {limit:g}"
         validate.fail(ValueError, "run", "theta0", expectation, f"{largest:g}")
-    return xp.ascontiguousarray(xp.broadcast_to(checked.reshape(allowed[given]), shape)).copy()
+    return xp.ascontiguousarray(xp.broadcast_to(start.reshape(allowed[given]), shape)).copy()
 
 
 def _check_compiled_precision(problem: Problem, precision: np.dtype[Any]) -> None:
@@ -334,10 +334,11 @@ def _check_compiled_precision(problem: Problem, precision: np.dtype[Any]) -> Non
 
 
 def _check_precision(problem: Problem, chains: ChainArrays, backend: str) -> None:
-    """Step sizes must stay positive and distinct in the precision of the state."""
+    """Step sizes must stay finite, positive and distinct in the precision of the state."""
     steps = chains.step_sizes.get() if backend == "cuda" else chains.step_sizes
-    if (steps <= 0).any() or np.unique(steps).size < steps.size:
-        expectation = f"stay positive and distinct in {steps.dtype}"
+    good = np.isfinite(steps) & (steps > 0)
+    if not good.all() or np.unique(steps).size < steps.size:
+        expectation = f"stay finite, positive and distinct in {steps.dtype}"
         validate.fail(ValueError, "run", "step_sizes", expectation, str(steps.tolist()))
 
 
