@@ -247,28 +247,27 @@ class Logistic(_Rows):
             validate.fail(ValueError, self._name, "y", expectation, got)
         return (targets > 0).astype(targets.dtype)
 
-    def _probabilities(self, theta: Float64) -> Float64:
-        features, _ = self._host_rows()
-        margins = features @ theta
-        decay = np.exp(-np.abs(margins))
-        return np.where(margins >= 0, 1.0, decay) / (1.0 + decay)
+    def _signed_margins(self, theta: Float64) -> tuple[Float64, Float64]:
+        """Return s = 2 y - 1 and s x^T t, on which nothing cancels where p is near y."""
+        features, targets = self._host_rows()
+        signs = 2.0 * targets - 1.0
+        return signs, signs * (features @ theta)
 
     def _residuals(self, theta: Float64) -> Float64:
-        features, targets = self._host_rows()
-        signs = 2 * targets - 1  # p - y without the cancellation where p is near y
-        margins = signs * (features @ theta)
+        signs, margins = self._signed_margins(theta)
         decay = np.exp(-np.abs(margins))
         residuals: Float64 = -signs * np.where(margins >= 0, decay, 1.0) / (1.0 + decay)
         return residuals
 
     def _hessian_at(self, theta: Float64) -> Float64:
-        p = self._probabilities(theta)
-        return self._weighted_gram(p * (1.0 - p)) + self.l2 * np.eye(self.dim)
+        _, margins = self._signed_margins(theta)
+        decay = np.exp(-np.abs(margins))
+        weights = decay / (1.0 + decay) ** 2
+        return self._weighted_gram(weights) + self.l2 * np.eye(self.dim)
 
     def _loss(self, theta: Float64) -> float:
-        features, targets = self._host_rows()
-        margins = features @ theta
-        losses = np.logaddexp(0.0, margins) - targets * margins
+        _, margins = self._signed_margins(theta)
+        losses = np.logaddexp(0.0, -margins)
         return float(losses.mean() + 0.5 * self.l2 * (theta @ theta))
 
     def _minimizer(self) -> Float64:
