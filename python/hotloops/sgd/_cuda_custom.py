@@ -1,0 +1,149 @@
+"""Gradients written in CUDA C++, compiled by CuPy together with the package's headers."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+import numpy as np
+
+import hotloops
+from hotloops._runtime import dispatch
+from hotloops._runtime.device import LaunchQueue, Place
+from hotloops.sgd._state import ChainArrays
+
+__all__ = ["advance", "source_of"]
+
+_NAME = "hl_cuda_sgd_custom"
+_THREADS_PER_BLOCK = 128
+_MOST_BLOCKS = 2**31 - 1
+_NO_FAILURE = 2**64 - 1
+_REALS = {"float32": "float", "float64": "double"}
+# What a step costs beside its random numbers, for the length of a launch only: a guess.
+_OPERATIONS_PER_COORDINATE = 40
+_OPERATIONS_PER_BLOCK = 240
+
+
+def source_of(
+    source: str,
+    entry: str,
+    dtype: str,
+    dim: int,
+    copies: int,
+    num_normals: int,
+    num_uniforms: int,
+) -> str:
+    """Return the CUDA C++ of a kernel around the function `entry` of the user's `source`."""
+    return (
+        f"// hotloops {hotloops.__version__}\n"
+        "#include <hotloops/sgd/custom_cuda.cuh>\n"
+        f"{source}\n"
+        f"HL_SGD_CUSTOM_KERNEL({_NAME}, {_REALS[dtype]}, {entry}, {dim}, {copies}, "
+        f"{num_normals}, {num_uniforms})\n"
+    )
+
+
+def advance(
+    place: Place,
+    arrays: ChainArrays,
+    parameters: tuple[Any, ...],
+    *,
+    seed: int,
+    chain_offset: int,
+    first_step: int,
+    num_steps: int,
+    accumulate: bool,
+    divergence_limit: float,
+) -> None:
+    """Make `num_steps` steps of all chains, in place.
+
+    `parameters`: source, name of the gradient in it, CuPy array that it gets as ``data`` or None,
+    number of normals, number of uniforms. It waits for the steps, to see whether a gradient failed.
+    """
+    import cupy
+
+    source, entry, data, num_normals, num_uniforms = parameters
+    num_chains, copies, dim = (int(length) for length in arrays.theta.shape)
+    dtype = str(arrays.theta.dtype)
+    kernel = _compile(source, entry, dtype, dim, copies, num_normals, num_uniforms, place.device)
+    failed = cupy.full(1, _NO_FAILURE, dtype="uint64")
+    cost = _cost(dtype, dim, copies, num_normals + num_uniforms)
+    module = dispatch.cuda()
+    blocks = min(-(-num_chains // _THREADS_PER_BLOCK), _MOST_BLOCKS)
+    queue = LaunchQueue()
+    end = first_step + num_steps
+    while first_step < end:
+        count = module.sgd_launch_steps(first_step, end - first_step, num_chains, cost)
+        values = (
+            *_checked(place, arrays),
+            np.int64(num_chains),
+            np.uint64(seed),
+            np.int64(chain_offset),
+            np.int64(first_step),
+            np.int64(count),
+            np.int32(accumulate),
+            np.dtype(dtype).type(divergence_limit),
+            np.uint64(0) if data is None else data,
+            failed,
+        )
+        kernel((blocks,), (_THREADS_PER_BLOCK,), values)
+        queue.launched()
+        first_step += count
+    _check(int(failed.get()[0]))
+
+
+def _checked(place: Place, arrays: ChainArrays) -> tuple[Any, ...]:
+    shape = tuple(int(length) for length in arrays.theta.shape)
+    dtype = arrays.theta.dtype
+    place.address("sgd", "theta", arrays.theta, shape, dtype)
+    place.address("sgd", "sums", arrays.sums, shape, "float64")
+    place.address("sgd", "flags", arrays.flags, shape[:2], "uint8")
+    place.address("sgd", "diverged_at", arrays.diverged_at, shape[:2], "int64")
+    place.address("sgd", "step_sizes", arrays.step_sizes, shape[1:2], dtype)
+    return arrays.theta, arrays.sums, arrays.flags, arrays.diverged_at, arrays.step_sizes
+
+
+@functools.lru_cache(maxsize=64)
+def _compile(
+    source: str,
+    entry: str,
+    dtype: str,
+    dim: int,
+    copies: int,
+    num_normals: int,
+    num_uniforms: int,
+    device: int,
+) -> Any:
+    import cupy
+
+    if not entry.isidentifier():
+        raise ValueError(f"sgd_custom: the name of the gradient must be a name, got {entry!r}")
+    headers = hotloops.get_include()
+    standard = os.path.join(headers, "hotloops", "core", "rtc")
+    module = cupy.RawModule(
+        code=source_of(source, entry, dtype, dim, copies, num_normals, num_uniforms),
+        # Products and sums are rounded separately, as everywhere.
+        options=("--std=c++17", "--fmad=false", f"-I{headers}", f"-I{standard}"),
+        backend="nvrtc",
+    )
+    try:
+        return module.get_function(_NAME)
+    except cupy.cuda.compiler.CompileException as error:
+        raise ValueError(f"sgd_custom: the CUDA source does not compile: {error}") from error
+
+
+def _cost(dtype: str, dim: int, copies: int, num_random: int) -> float:
+    operation = float(getattr(dispatch.cuda(), f"sgd_operation_cost_{dtype}"))
+    blocks = -(-num_random // 4) + 1
+    return operation * (_OPERATIONS_PER_BLOCK * blocks + _OPERATIONS_PER_COORDINATE * copies * dim)
+
+
+def _check(failed: int) -> None:
+    if failed == _NO_FAILURE:
+        return
+    chain, returned = failed >> 32, failed & 0xFFFFFFFF
+    code = returned - 2**32 if returned >= 2**31 else returned
+    raise RuntimeError(
+        f"sgd_custom: the user's function returned {code} at index {chain} (status 4)"
+    )
