@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from typing import Any, Literal, NoReturn
 
 import numpy as np
@@ -15,6 +16,7 @@ __all__ = ["Custom"]
 Kind = Literal["address", "njit", "callable"]
 
 _CTYPES_FUNCTION: Any = ctypes.CFUNCTYPE(None).__mro__[1]  # the common base of all C functions
+_POINTER: Any = ctypes.POINTER(ctypes.c_char).__mro__[1]  # and of all typed pointers
 
 
 class Custom(Problem):
@@ -196,15 +198,25 @@ def _low_level(grad: Any) -> tuple[Kind, int, np.dtype[Any]]:
     name.restype, name.argtypes = ctypes.c_char_p, [ctypes.py_object]
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
     pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    if grad.user_data is not None:
+        expectation = "have no user_data (pass `data` to Custom)"
+        validate.fail(ValueError, "Custom", "grad", expectation, repr(grad.user_data))
     capsule = tuple.__getitem__(grad, 0)
     signature = name(capsule)
-    address = int(pointer(capsule, signature) or 0)
     text = (signature or b"").decode()
-    first, _, rest = text.partition("(")
-    precision = {"float *": "float32", "double *": "float64"}.get(rest.split(",")[0].strip())
-    if precision is None or first.strip() not in ("int", "int32_t") or rest.count(",") != 4:
+    returned, _, arguments = re.sub(r"\bconst\b|\s", "", text).partition("(")
+    kinds = arguments.removesuffix(")").split(",")
+    precision = {"float*": "float32", "double*": "float64"}.get(kinds[0])
+    fits = (
+        len(kinds) == 5
+        and kinds[0] == kinds[1] == kinds[4]
+        and kinds[2] in ("long", "longlong", "int64_t")
+        and kinds[3].endswith("*")
+        and returned in ("int", "int32_t")
+    )
+    if precision is None or not fits:
         _wrong_signature(repr(text))
-    return "address", address, np.dtype(precision)
+    return "address", int(pointer(capsule, signature) or 0), np.dtype(precision)
 
 
 def _ctypes_precision(grad: Any) -> np.dtype[Any] | None:
@@ -212,9 +224,18 @@ def _ctypes_precision(grad: Any) -> np.dtype[Any] | None:
     if arguments is None:
         return None
     for kind, name in ((ctypes.c_float, "float32"), (ctypes.c_double, "float64")):
-        if len(arguments) == 5 and arguments[0] is ctypes.POINTER(kind):
+        pointer = ctypes.POINTER(kind)
+        fits = (
+            len(arguments) == 5
+            and all(arguments[i] is pointer for i in (0, 1, 4))
+            and arguments[2] is ctypes.c_int64
+            and issubclass(arguments[3], ctypes.c_void_p | _POINTER)
+            and grad.restype is ctypes.c_int32
+        )
+        if fits:
             return np.dtype(name)
-    _wrong_signature(str(arguments))
+    names = ", ".join(kind.__name__ for kind in arguments)
+    _wrong_signature(f"{getattr(grad.restype, '__name__', None)}({names})")
 
 
 def _check_data(data: Any) -> Any:
