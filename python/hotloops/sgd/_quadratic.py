@@ -222,7 +222,7 @@ def _origin(function: str, given: dict[str, Any]) -> tuple[Any, np.dtype[Any] | 
 def _float64(function: str, argument: str, value: Any) -> Float64:
     """Return a float64 host array of one or more dimensions, a copy of the user's."""
     imported, _ = arrays.import_array(function, argument, value)
-    host = np.atleast_1d(to_host(imported))
+    host = np.atleast_1d(to_host(validate.as_array(function, argument, imported)))
     checked: Float64 = validate.array(function, argument, host, dtype=np.float64, copy=True)
     return checked
 
