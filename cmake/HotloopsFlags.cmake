@@ -26,11 +26,15 @@ if(HOTLOOPS_WERROR)
     list(APPEND HOTLOOPS_WARNING_FLAGS -Werror)
 endif()
 
+# -O1: with the sanitizers' checks the higher levels take minutes to compile.
 set(HOTLOOPS_SANITIZE_FLAGS "")
+set(HOTLOOPS_SANITIZE_BINDING_FLAGS "")
 if(HOTLOOPS_SANITIZE)
-    set(HOTLOOPS_SANITIZE_FLAGS -fsanitize=${HOTLOOPS_SANITIZE} -fno-omit-frame-pointer -g)
+    set(HOTLOOPS_SANITIZE_FLAGS -fsanitize=${HOTLOOPS_SANITIZE} -fno-omit-frame-pointer -g1 -O1)
     if(HOTLOOPS_SANITIZE MATCHES "undefined")
         list(APPEND HOTLOOPS_SANITIZE_FLAGS -fno-sanitize-recover=undefined)
+        # UBSan doubles the time that the templates of pybind11 take to compile.
+        set(HOTLOOPS_SANITIZE_BINDING_FLAGS -fno-sanitize=undefined)
     endif()
 endif()
 
