@@ -73,8 +73,10 @@ def richardson_romberg_weights(step_sizes: Any) -> npt.NDArray[np.float64]:
     return weights_of("richardson_romberg_weights", step_sizes)
 
 
-def weights_of(function: str, step_sizes: Any, *, stacklevel: int = 3) -> npt.NDArray[np.float64]:
-    """Compute the weights for a face that is called `function`."""
+def weights_of(
+    function: str, step_sizes: Any, *, stacklevel: int | None = 3
+) -> npt.NDArray[np.float64]:
+    """Compute the weights for a face that is called `function`; `stacklevel` None: no warning."""
     steps = check_step_sizes(function, step_sizes)
     weights = np.ones_like(steps)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -85,7 +87,7 @@ def weights_of(function: str, step_sizes: Any, *, stacklevel: int = 3) -> npt.ND
     if not np.isfinite(amplification):
         got = f"{steps.size} step sizes whose weights overflow"
         validate.fail(ValueError, function, "step_sizes", "have finite weights", got)
-    if amplification > MAX_AMPLIFICATION:
+    if stacklevel is not None and amplification > MAX_AMPLIFICATION:
         warnings.warn(
             f"{function}: these step sizes amplify noise {amplification:.0f} times "
             "(the sum of |weights|); choose step sizes further apart",

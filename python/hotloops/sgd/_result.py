@@ -21,7 +21,7 @@ from hotloops.sgd._state import ChainArrays, SGDState, check_state
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["SGDResult"]
+__all__ = ["SGDResult", "warn_of"]
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
 
@@ -143,7 +143,7 @@ class SGDResult:
     ) -> SGDResult:
         """Compute the averages from the sums and hand everything to the caller's library."""
         chains = state.arrays
-        weights = _quiet_weights(state.step_sizes)
+        weights = weights_of("run", state.step_sizes, stacklevel=None)
         mean = _average(chains.sums, state.num_averaged, out)
         xp = library.xp
         shape = tuple(chains.theta.shape)
@@ -155,7 +155,6 @@ class SGDResult:
         def give(array: Any) -> Any:
             return array_layer.export_array(array, library)
 
-        _warn(chains, state.num_averaged)
         return cls(
             mean=give(mean) if out is None else out,
             extrapolated=give(combine(mean, weights)),
@@ -247,15 +246,13 @@ class SGDResult:
         counts = [int(count) for count in header["checkpoints"]]
         kept = zip(stored["checkpoint_mean"], stored["checkpoint_last"], strict=True)
         snapshots = [(mean * count, last) for (mean, last), count in zip(kept, counts, strict=True)]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DivergenceWarning)
-            result = cls.from_state(
-                state,
-                library=array_layer.NUMPY,
-                complete=bool(header["complete"]),
-                checkpoints=counts,
-                snapshots=snapshots,
-            )
+        result = cls.from_state(
+            state,
+            library=array_layer.NUMPY,
+            complete=bool(header["complete"]),
+            checkpoints=counts,
+            snapshots=snapshots,
+        )
         object.__setattr__(result, "checkpoint_mean", stored["checkpoint_mean"])
         return result
 
@@ -284,12 +281,6 @@ class SGDResult:
 
 
 def _average(sums: Any, count: int, out: Any) -> Any:
-    if count == 0:
-        warnings.warn(
-            "run: time was up during the burn-in: there are no averages yet; go on from `state`",
-            RuntimeWarning,
-            stacklevel=5,
-        )
     divisor = float(count) if count else float("nan")
     if out is None:
         return sums / divisor
@@ -298,21 +289,22 @@ def _average(sums: Any, count: int, out: Any) -> Any:
     return native
 
 
-def _quiet_weights(step_sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return weights_of("run", step_sizes)
-
-
-def _warn(chains: ChainArrays, count: int) -> None:
-    flags = to_host(chains.flags)
+def warn_of(result: SGDResult) -> None:
+    """Tell the caller of `run` what makes its numbers meaningless."""
+    if result.num_steps == 0:
+        warnings.warn(
+            "run: time was up during the burn-in: there are no averages yet; go on from `state`",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    flags = to_host(result.state.arrays.flags)
     diverged = int((flags != 0).any(axis=1).sum())
     if diverged:
         warnings.warn(
             f"run: {diverged} of {flags.shape[0]} chains diverged; they are flagged in `flags` and "
             "frozen at their last iterate in range",
             DivergenceWarning,
-            stacklevel=5,
+            stacklevel=4,
         )
 
 

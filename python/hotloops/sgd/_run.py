@@ -12,7 +12,7 @@ from hotloops._runtime import arrays, executors
 from hotloops._runtime.progress import Progress
 from hotloops.sgd._engine import Job, Segment, integrate
 from hotloops.sgd._problem import Problem
-from hotloops.sgd._result import SGDResult
+from hotloops.sgd._result import SGDResult, warn_of
 from hotloops.sgd._setup import Setup, prepare
 from hotloops.sgd._state import ChainArrays, SGDState
 
@@ -242,7 +242,7 @@ def _finish(setup: Setup, done: int, snapshots: Snapshots) -> SGDResult:
         num_averaged=averaged,
     )
     complete = done == setup.burn_in + setup.num_steps
-    return SGDResult.from_state(
+    result = SGDResult.from_state(
         state,
         library=setup.library,
         complete=complete,
@@ -250,3 +250,5 @@ def _finish(setup: Setup, done: int, snapshots: Snapshots) -> SGDResult:
         snapshots=snapshots,
         out=setup.out,
     )
+    warn_of(result)
+    return result
