@@ -13,25 +13,13 @@ T* pointer(std::uintptr_t address) {
     return reinterpret_cast<T*>(address);
 }
 
-// Makes a device current while it lives. The library of the caller has its own copy of the CUDA
-// runtime, and what that one holds as current need not be known to this one.
-class DeviceGuard {
-  public:
-    explicit DeviceGuard(int device) {
-        throw_status(cuda_status("cudaGetDevice", cudaGetDevice(&before_)));
-        if (device == before_) return;
-        throw_status(cuda_status("cudaSetDevice", cudaSetDevice(device)));
-        changed_ = true;
-    }
-    ~DeviceGuard() {
-        if (changed_) cudaSetDevice(before_);
-    }
-    DeviceGuard(const DeviceGuard&) = delete;
-    DeviceGuard& operator=(const DeviceGuard&) = delete;
-
-  private:
-    int before_ = 0;
-    bool changed_ = false;
-};
+// Makes the device current that the library of the caller has made current. That library has its
+// own copy of the CUDA runtime, and what that one knows need not be known to this one. Nothing is
+// put back: it would change the device under the caller.
+inline void make_current(int device) {
+    int current = -1;
+    throw_status(cuda_status("cudaGetDevice", cudaGetDevice(&current)));
+    if (current != device) throw_status(cuda_status("cudaSetDevice", cudaSetDevice(device)));
+}
 
 }  // namespace hl

@@ -30,7 +30,7 @@ void define_fill(py::module_& module, const char* name, Fill<T> fill) {
                                   num_coordinates,
                                   1};
             const CudaCall call{pointer<void>(stream), nullptr, 0};
-            const DeviceGuard guard(device);
+            make_current(device);
             throw_status(fill(&grid, pointer<T>(out), &call));
         },
         py::arg("out"), py::arg("seed"), py::arg("stream_of_numbers"), py::arg("steps"),
@@ -41,7 +41,7 @@ void define_fill(py::module_& module, const char* name, Fill<T> fill) {
 void philox(std::uintptr_t counters, std::uintptr_t keys, std::int64_t count, std::uintptr_t out,
             int device, std::uintptr_t stream) {
     const CudaCall call{pointer<void>(stream), nullptr, 0};
-    const DeviceGuard guard(device);
+    make_current(device);
     throw_status(hl_cuda_random_philox(pointer<const std::uint32_t>(counters),
                                        pointer<const std::uint32_t>(keys), count,
                                        pointer<std::uint32_t>(out), &call));

@@ -72,7 +72,7 @@ void define(py::module_& module, const std::string& name, SgdCudaEntry<T, Proble
             bound.at(seed, chain_offset, first_step, num_steps, accumulate, divergence_limit);
         const CudaCall call{pointer<void>(bound.stream), pointer<void>(bound.workspace),
                             bound.workspace_bytes};
-        const DeviceGuard guard(bound.device);
+        make_current(bound.device);
         std::int64_t done = 0;
         Status status = Status::success();
         {

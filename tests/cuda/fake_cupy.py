@@ -41,6 +41,7 @@ class Device:
     """The device that is current inside a ``with`` block."""
 
     current = 0
+    compute_capability = "90"
 
     def __init__(self, number: int) -> None:
         self.id = number

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ typedef {real} Real;
     return fails && theta[0] > Real(0) ? -7 : 0;
 }}
 """
+NAME = "hl_cuda_sgd_custom"
 REALS = {"float32": "float", "float64": "double"}
 SIGNATURE = """T* theta, double* sums, std::uint8_t* flags, std::int64_t* diverged_at,
     const T* step_sizes, std::int64_t num_chains, std::uint64_t seed, std::int64_t chain_offset,
@@ -50,37 +52,60 @@ extern "C" __attribute__((visibility("default"))) void launch(unsigned blocks, u
 """
 
 
-class CompileException(Exception):
+class NVRTCError(Exception):
     """CuPy's name for it."""
 
 
-class RawModule:
-    """CuPy's class, with the shim for a compiler."""
+class Nvrtc:
+    """CuPy's module, with the shim for a compiler; a "cubin" is the path of a library."""
 
+    NVRTCError = NVRTCError
     compiler: Compiler
     folder: Path
     made = 0
 
-    def __init__(self, *, code: str, options: tuple[str, ...], backend: str) -> None:
-        assert backend == "nvrtc"
-        assert {"--std=c++17", "--fmad=false"} < set(options)
-        self.code = code
+    def createProgram(self, code: str, name: str, headers: Any, names: Any) -> str:
+        return code
 
-    def get_function(self, name: str) -> Callable[..., None]:
-        RawModule.made += 1
-        real = "float" if f"({name}, float" in self.code else "double"
-        text = self.code + LAUNCHER.format(real=real, signature=SIGNATURE, name=name)
+    def compileProgram(self, code: str, options: tuple[str, ...]) -> None:
+        assert {"--std=c++17", "--fmad=false", "--gpu-architecture=sm_90"} < set(options)
+        Nvrtc.made += 1
+        real = "float" if f"({NAME}, float" in code else "double"
+        text = code + LAUNCHER.format(real=real, signature=SIGNATURE, name=NAME)
         stem = self.folder / hashlib.sha256(text.encode()).hexdigest()[:16]
         stem.with_suffix(".cu").write_text(text)
+        self.log = ""
         try:
             self.compiler.compile(stem.with_suffix(".cu"), stem.with_suffix(".o"))
         except AssertionError as error:
-            raise CompileException(str(error)) from None
-        self.compiler.link([stem.with_suffix(".o")], stem.with_suffix(".so"))
-        function = ctypes.CDLL(str(stem.with_suffix(".so"))).launch
+            self.log = str(error)
+            raise NVRTCError from None
+        self.library = stem.with_suffix(".so")
+        self.compiler.link([stem.with_suffix(".o")], self.library)
+
+    def getCUBIN(self, code: str) -> bytes:
+        return str(self.library).encode()
+
+    def getProgramLog(self, code: str) -> str:
+        return self.log
+
+    def destroyProgram(self, code: str) -> None:
+        pass
+
+
+class Module:
+    """CuPy's class of loaded code."""
+
+    def load(self, code: bytes) -> None:
+        self.library = ctypes.CDLL(code.decode())
+
+    def get_function(self, name: str) -> Callable[..., None]:
+        assert name == NAME
 
         def kernel(grid: tuple[int], block: tuple[int], values: tuple[Any, ...]) -> None:
-            function(ctypes.c_uint(*grid), ctypes.c_uint(*block), *map(as_ctypes, values))
+            self.library.launch(
+                ctypes.c_uint(*grid), ctypes.c_uint(*block), *map(as_ctypes, values)
+            )
 
         return kernel
 
@@ -95,10 +120,9 @@ def as_ctypes(value: Any) -> Any:
 def custom(
     cuda: Any, compiler: Compiler, include: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Any]:
-    """The stand-in for CuPy, with a RawModule, and the headers of the checkout."""
-    RawModule.compiler, RawModule.folder = compiler, tmp_path
-    cuda.RawModule = RawModule
-    cuda.cuda.compiler = type("compiler", (), {"CompileException": CompileException})
+    """The stand-in for CuPy, with its compiler, and the headers of the checkout."""
+    Nvrtc.compiler, Nvrtc.folder = compiler, tmp_path
+    cuda.cuda.nvrtc, cuda.cuda.function = Nvrtc(), SimpleNamespace(Module=Module)
     monkeypatch.setattr(hotloops, "get_include", lambda: str(include))
     _cuda_custom._compile.cache_clear()
     yield cuda
@@ -122,7 +146,7 @@ def run_both(
     custom: Any, folder: Path, case: Case, normals: int, uniforms: int, fails_at: float = -1.0
 ) -> tuple[Any, Any]:
     data = np.append(np.linspace(-1, 1, case.dim), fails_at).astype(case.dtype)
-    function = on_cpu(RawModule.compiler, folder, case.dtype, case.dim, normals)
+    function = on_cpu(Nvrtc.compiler, folder, case.dtype, case.dim, normals)
     address = ctypes.cast(function, ctypes.c_void_p).value
     source = gradient("__device__", case.dtype, case.dim, normals)
     chains = case.chains()
@@ -178,9 +202,9 @@ def test_failure_names_the_first_chain(custom: Any, tmp_path: Path) -> None:
 
 def test_compiled_once(custom: Any, tmp_path: Path) -> None:
     case = Case("custom", "float32", 2, num_chains=3, copies=1)
-    made = RawModule.made
+    made = Nvrtc.made
     run_both(custom, tmp_path, case, 2, 1)
-    assert RawModule.made == made + 1
+    assert Nvrtc.made == made + 1
 
 
 def test_source_that_does_not_compile(custom: Any) -> None:

@@ -272,12 +272,13 @@ def test_errors_of_a_launch(cuda: Any) -> None:
         )  # fmt: skip
 
 
-def test_device_is_current_during_a_launch_only(cuda: Any) -> None:
+def test_launches_go_to_the_device_of_the_arrays(cuda: Any) -> None:
     case = Case("cosine", "float32", 4)
-    with cuda.cuda.Device(1), cuda.cuda.Stream(1234):
-        run_cuda(cuda, case, (5,))
-    assert cuda.shim.device() == 0
-    assert cuda.shim.last_stream() == 1234
+    for number in (1, 0):
+        with cuda.cuda.Device(number), cuda.cuda.Stream(1234 + number):
+            run_cuda(cuda, case, (5,))
+        assert cuda.shim.device() == number
+        assert cuda.shim.last_stream() == 1234 + number
     with cuda.cuda.Device(7):
         chains = on_device(cuda, case.chains())
     with pytest.raises(RuntimeError, match="cudaSetDevice: CUDA error 101"):

@@ -67,7 +67,7 @@ def advance(
     num_chains, copies, dim = (int(length) for length in arrays.theta.shape)
     dtype = str(arrays.theta.dtype)
     kernel = _compile(source, entry, dtype, dim, copies, num_normals, num_uniforms, place.device)
-    failed = cupy.full(1, _NO_FAILURE, dtype="uint64")
+    failed = cupy.asarray(np.array([_NO_FAILURE], dtype=np.uint64))
     cost = _cost(dtype, dim, copies, num_normals + num_uniforms)
     module = dispatch.cuda()
     blocks = min(-(-num_chains // _THREADS_PER_BLOCK), _MOST_BLOCKS)
@@ -115,22 +115,36 @@ def _compile(
     num_uniforms: int,
     device: int,
 ) -> Any:
+    """Return the kernel around a gradient, for one device.
+
+    `cupy.RawModule` would flush small numbers to zero, and the bits would differ from the CPU's.
+    """
     import cupy
 
     if not entry.isidentifier():
         raise ValueError(f"sgd_custom: the name of the gradient must be a name, got {entry!r}")
+    text = source_of(source, entry, dtype, dim, copies, num_normals, num_uniforms)
     headers = hotloops.get_include()
-    standard = os.path.join(headers, "hotloops", "core", "rtc")
-    module = cupy.RawModule(
-        code=source_of(source, entry, dtype, dim, copies, num_normals, num_uniforms),
-        # Products and sums are rounded separately, as everywhere.
-        options=("--std=c++17", "--fmad=false", f"-I{headers}", f"-I{standard}"),
-        backend="nvrtc",
+    options = (
+        "--std=c++17",
+        "--fmad=false",
+        f"--gpu-architecture=sm_{cupy.cuda.Device(device).compute_capability}",
+        f"-I{headers}",
+        f"-I{os.path.join(headers, 'hotloops', 'core', 'rtc')}",
     )
+    nvrtc = cupy.cuda.nvrtc
+    program = nvrtc.createProgram(text, f"{_NAME}.cu", (), ())
     try:
-        return module.get_function(_NAME)
-    except cupy.cuda.compiler.CompileException as error:
-        raise ValueError(f"sgd_custom: the CUDA source does not compile: {error}") from error
+        nvrtc.compileProgram(program, options)
+        code = nvrtc.getCUBIN(program)
+    except nvrtc.NVRTCError as error:
+        log = nvrtc.getProgramLog(program)
+        raise ValueError(f"sgd_custom: the CUDA source does not compile: {log}") from error
+    finally:
+        nvrtc.destroyProgram(program)
+    module = cupy.cuda.function.Module()
+    module.load(code)
+    return module.get_function(_NAME)
 
 
 def _cost(dtype: str, dim: int, copies: int, num_random: int) -> float:
