@@ -21,7 +21,7 @@ endif()
 
 # Real code for one architecture runs on every later minor version of the same major version.
 function(hotloops_choose_cuda_architectures result)
-    set(wanted 75 80 86 89 90 100 120)
+    set(wanted 75 80 86 90 100 120)
     execute_process(COMMAND "${CMAKE_CUDA_COMPILER}" --list-gpu-code
         OUTPUT_VARIABLE known ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
     string(REGEX MATCHALL "sm_[0-9]+" known "${known}")

@@ -119,11 +119,10 @@ def test_the_cuda_module_imports_without_a_driver_and_exports_one_name() -> None
 
 
 FLOAT_MODE = """
-import sys
 import numpy as np
 
 def survives():
-    return float(np.array([1e-300]) [0] * np.array([1e-10])[0]) == 1e-310
+    return float(np.array([1e-300])[0] * np.array([1e-10])[0]) == 1e-310
 
 assert survives()
 import hotloops
@@ -131,7 +130,7 @@ from hotloops import _core, random, sgd
 assert survives()
 assert _core._test_float_environment(count=64, num_threads=4) == (64, 64)
 random.normals(seed=1, steps=3, chains=100, coordinates=5)
-problem = sgd.Quadratic(1.0, np.zeros(4))
+problem = sgd.Quadratic(np.ones(4), np.zeros(4))
 sgd.run(problem, [0.1], num_steps=20, num_chains=64, backend="cpp")
 assert survives()
 assert _core._test_float_environment(count=64, num_threads=4) == (64, 64)
