@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -144,6 +145,7 @@ def rows() -> list[dict[str, Any]]:
 
 
 def main() -> None:
+    warnings.simplefilter("ignore", RuntimeWarning)  # runs for their speed need no burn-in
     device = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
     threads = hotloops.get_num_threads()
     print(f"{device}; coordinate updates (or numbers) per second; CPU with {threads} threads")
