@@ -9,7 +9,11 @@ namespace {
 // Beyond this many bytes the features do not stay in L2, and rows are fetched a step ahead.
 constexpr std::int64_t prefetch_above = std::int64_t{256} << 10;
 
-// Which row each chain reads: the counters tell it in advance, so one step is always drawn ahead.
+// Samples of a minibatch whose rows are drawn at once: what is kept of a batch has a bound, and an
+// interrupt is seen inside a large one. A multiple of 4.
+constexpr std::int64_t samples_at_once = 1024;
+
+// Which row each chain reads: the counters tell it in advance, so rows are always drawn ahead.
 template <class V>
 struct RowSampler {
     static constexpr int lanes = LaneTraits<V>::lanes;
@@ -33,14 +37,16 @@ struct RowSampler {
                                     static_cast<std::uint32_t>(Stream::row_sampling), key);
     }
 
-    // The rows of every chain for one step, index[sample * lanes + lane].
-    HL_MEMBER void draw(std::int64_t step, std::int64_t* index) {
+    // The rows of every chain for samples first..last-1 of one step's minibatch,
+    // index[(sample - first) * lanes + lane].
+    HL_MEMBER void draw(std::int64_t step, std::int64_t first, std::int64_t last,
+                        std::int64_t* index) {
         if (p.sampling == Sampling::iid) {
-            for (std::int64_t r = 0; r < p.batch_size; r += 4)
-                draw_iid(step, r, index + r * lanes);
+            for (std::int64_t r = first; r < last; r += 4)
+                draw_iid(step, r, index + (r - first) * lanes);
         } else {
-            for (std::int64_t r = 0; r < p.batch_size; ++r) {
-                draw_from_epoch(step * p.batch_size + r, index + r * lanes);
+            for (std::int64_t r = first; r < last; ++r) {
+                draw_from_epoch(step * p.batch_size + r, index + (r - first) * lanes);
             }
         }
     }
@@ -92,8 +98,8 @@ struct RowsProblem {
     RowSampler<V> sampler;
     V* columns;           // (d rounded up to 4,) the rows of this sample, one in each lane
     V* sums;              // (J, d) sum of residual times row over the batch
-    std::int64_t* index;  // (batch, lanes) rows of this step
-    std::int64_t* ahead;  // (batch, lanes) rows of the next step
+    std::int64_t* index;  // (samples at once, lanes) rows that are read now
+    std::int64_t* ahead;  // (samples at once, lanes) rows that are read next
     bool prefetch;
 
     HL_MEMBER RowsProblem(Tile<V>& t, const Parameters& parameters)
@@ -103,13 +109,13 @@ struct RowsProblem {
           columns(t.scratch),
           sums(columns + (t.chains.dim + 3) / 4 * 4),
           index(reinterpret_cast<std::int64_t*>(sums + t.size)),
-          ahead(index + parameters.batch_size * lanes),
+          ahead(index + at_once(parameters) * lanes),
           prefetch(parameters.num_rows * t.chains.dim * static_cast<std::int64_t>(sizeof(Real)) >
                    prefetch_above) {}
 
     static HL_MEMBER std::int64_t scratch_packs(const SgdChains<Real>& chains,
                                                 const Parameters& p) {
-        const std::int64_t index_packs = p.batch_size * 8 / static_cast<std::int64_t>(sizeof(Real));
+        const std::int64_t index_packs = at_once(p) * 8 / static_cast<std::int64_t>(sizeof(Real));
         return chains.dim + 3 + chains.num_step_sizes * chains.dim + 2 * index_packs;
     }
     HL_MEMBER std::int64_t step_cost() const {
@@ -118,25 +124,44 @@ struct RowsProblem {
 
     HL_MEMBER void begin_block(std::int64_t step, std::int64_t) {
         sampler.begin_block(step);
-        sampler.draw(step, ahead);
+        sampler.draw(step, 0, at_once(p), ahead);
     }
 
     HL_MEMBER void advance(std::int64_t step) {
-        std::int64_t* const drawn = ahead;
-        ahead = index;
-        index = drawn;
-        sampler.draw(step + 1, ahead);
-        if (prefetch) prefetch_rows();
-        for (std::int64_t r = 0; r < p.batch_size; ++r)
-            add_sample(index + r * lanes, r == 0);
+        for (std::int64_t first = 0; first < p.batch_size; first += samples_at_once) {
+            if (first > 0 && stop_requested()) return;  // so is what called this told
+            const std::int64_t last = end_of(first);
+            std::int64_t* const drawn = ahead;
+            ahead = index;
+            index = drawn;
+            draw_next(step, last);
+            for (std::int64_t r = first; r < last; ++r)
+                add_sample(index + (r - first) * lanes, r == 0);
+        }
         for (std::int64_t j = 0; j < tile.chains.num_step_sizes; ++j)
             update_copy(j);
     }
 
   private:
-    HL_MEMBER void prefetch_rows() const {
+    static HL_MEMBER std::int64_t at_once(const Parameters& p) {
+        return p.batch_size < samples_at_once ? p.batch_size : samples_at_once;
+    }
+    HL_MEMBER std::int64_t end_of(std::int64_t first) const {
+        return p.batch_size - first < samples_at_once ? p.batch_size : first + samples_at_once;
+    }
+
+    // Draws what comes after sample `last` - 1 of a step: more of its minibatch, or the next one.
+    HL_MEMBER void draw_next(std::int64_t step, std::int64_t last) {
+        const bool same_step = last < p.batch_size;
+        const std::int64_t first = same_step ? last : 0;
+        const std::int64_t end = end_of(first);
+        sampler.draw(same_step ? step : step + 1, first, end, ahead);
+        if (prefetch) prefetch_rows(end - first);
+    }
+
+    HL_MEMBER void prefetch_rows(std::int64_t samples) const {
         const std::int64_t bytes = tile.chains.dim * static_cast<std::int64_t>(sizeof(Real));
-        for (std::int64_t r = 0; r < p.batch_size * lanes; ++r) {
+        for (std::int64_t r = 0; r < samples * lanes; ++r) {
             const char* row =
                 reinterpret_cast<const char*>(p.features + ahead[r] * tile.chains.dim);
             for (std::int64_t offset = 0; offset < bytes; offset += 64) {
