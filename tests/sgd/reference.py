@@ -99,11 +99,12 @@ def iid_rows(seed: int, step: int, chains: Any, num_rows: int, batch_size: int) 
         block = words(seed, step, chain, samples // 4 + (attempt << 24), ROW_SAMPLING)
         word = np.take_along_axis(
             block, np.broadcast_to(samples % 4, attempt.shape)[..., None], axis=2
-        )[..., 0].astype(object)
-        low = (word * num_rows % 2**32).astype(np.int64)
-        if not (low < threshold).any():
-            return (word * num_rows // 2**32).astype(np.int64)
-        attempt += low < threshold
+        )[..., 0]
+        product = word * np.uint64(num_rows)
+        rejected = (product & np.uint64(2**32 - 1)) < threshold
+        if not rejected.any():
+            return (product >> np.uint64(32)).astype(np.int64)
+        attempt += rejected
 
 
 def sequential_rows(step: int, num_chains: int, num_rows: int, batch_size: int) -> Rows:

@@ -150,6 +150,17 @@ def test_minibatches_of_a_reshuffled_run_cross_epochs() -> None:
     np.testing.assert_allclose(run.checkpoint_last[:, :, 0, 0], expected, rtol=1e-14)
 
 
+def test_large_minibatches_of_a_reshuffled_run() -> None:
+    """A batch of whole epochs has the mean of all targets, wherever its parts are cut."""
+    targets = np.arange(7.0)
+    for batch_size in (1022, 1029, 2051):
+        problem = sgd.LeastSquares(
+            np.ones((7, 1)), targets, batch_size=batch_size, sampling="reshuffle"
+        )
+        run = sgd.run(problem, 1.0, 4, burn_in=0, num_chains=9, checkpoints=range(1, 5))
+        np.testing.assert_allclose(run.checkpoint_last, 3.0, rtol=1e-12)
+
+
 @pytest.mark.parametrize("num_rows", [2, 3, 4])
 def test_all_orders_are_equally_likely(num_rows: int) -> None:
     """A right shuffle would fail each of these chi-square tests for one seed in 10^4."""

@@ -168,6 +168,33 @@ def test_losses(
     run_both(problem, gradient, dtype, backend, offsets)
 
 
+@pytest.mark.parametrize("sampling", ["iid", "sequential"])
+@pytest.mark.parametrize("batch_size", [1023, 1024, 1025, 3000])
+def test_large_batches(
+    backend: str, dtype: str, offsets: dict[str, int], sampling: str, batch_size: int
+) -> None:
+    """Drivers draw the rows of a large batch in parts."""
+    features = generator.normal(size=(700, 2)).astype(dtype)
+    targets = generator.normal(size=700).astype(dtype)
+    problem = sgd.LeastSquares(features, targets, batch_size=batch_size, sampling=sampling)
+    first = offsets.get("chain_offset", 0)
+
+    def rows(step: int) -> reference.Rows:
+        if sampling == "iid":
+            chains = np.arange(first, first + NUM_CHAINS)
+            return reference.iid_rows(2**40 + 9, step, chains, 700, batch_size)
+        return reference.sequential_rows(step, NUM_CHAINS, 700, batch_size)
+
+    gradient = reference.rows_gradient(
+        reference.least_squares_residual,
+        features.astype(np.float64),
+        targets.astype(np.float64),
+        0.0,
+        rows,
+    )
+    run_both(problem, gradient, dtype, backend, offsets, num_steps=3, burn_in=1)
+
+
 def test_labels_of_both_kinds(backend: str, dtype: str, offsets: dict[str, int]) -> None:
     features = generator.normal(size=(30, 4)).astype(dtype)
     labels = generator.integers(0, 2, 30)
