@@ -165,7 +165,7 @@ def test_large_minibatches_of_a_reshuffled_run() -> None:
 def test_all_orders_are_equally_likely(num_rows: int) -> None:
     """A right shuffle would fail each of these chi-square tests for one seed in 10^4."""
     epochs = 3
-    rows = rows_of(num_rows, epochs * num_rows, 20_000, sampling="reshuffle", seed=4)
+    rows = rows_of(num_rows, epochs * num_rows, 100_000, sampling="reshuffle", seed=4)
     orders = rows.reshape(epochs, num_rows, -1).transpose(0, 2, 1)
     code = (orders * num_rows ** np.arange(num_rows)).sum(axis=2)
     ranks = {
