@@ -28,7 +28,9 @@ def draw(result: SGDResult, reference: Any, coordinates: Any) -> Figure:
         raise ImportError(
             f"plot: pictures need matplotlib: pip install 'hotloops[plot]' ({error})"
         ) from error
-    mean, extrapolated = _host(result.mean), _host(result.extrapolated)
+    if not result.valid.any():
+        raise ValueError("plot: there is nothing to draw, since every chain diverged")
+    mean, extrapolated = _host("mean", result.mean), _host("extrapolated", result.extrapolated)
     shown = _coordinates(coordinates, mean.shape[2])
     center = _reference(reference, mean.shape[2])
     panels = 2 if len(result.checkpoints) > 1 else 1
@@ -40,8 +42,8 @@ def draw(result: SGDResult, reference: Any, coordinates: Any) -> Figure:
     return figure
 
 
-def _host(array: Any) -> npt.NDArray[Any]:
-    native, _ = arrays.import_array("plot", "result", array)
+def _host(argument: str, array: Any) -> npt.NDArray[Any]:
+    native, _ = arrays.import_array("plot", argument, array)
     host: npt.NDArray[Any] = native.get() if hasattr(native, "get") else native
     return host
 
@@ -60,7 +62,7 @@ def _coordinates(coordinates: Any, dim: int) -> npt.NDArray[np.int64]:
 def _reference(reference: Any, dim: int) -> npt.NDArray[np.float64]:
     if reference is None:
         return np.zeros(dim)
-    host = _host(reference)
+    host = _host("reference", reference)
     center: npt.NDArray[np.float64] = validate.array(
         "plot", "reference", host, shape=(dim,), dtype=np.float64
     )
@@ -96,7 +98,7 @@ def _draw_estimates(
 def _draw_convergence(
     axes: Axes, result: SGDResult, center: npt.NDArray[np.float64] | None
 ) -> None:
-    means = _host(result.checkpoint_mean)[:, result.valid]
+    means = _host("checkpoint_mean", result.checkpoint_mean)[:, result.valid]
     combined = np.einsum("kcjd,j->kcd", means, result.weights)
     series = [(f"step {g:g}", means[:, :, j]) for j, g in enumerate(result.step_sizes)]
     if len(series) > 1:

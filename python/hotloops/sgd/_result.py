@@ -274,6 +274,8 @@ class SGDResult:
         ------
         ImportError
             matplotlib is not installed.
+        ValueError
+            Every chain diverged, or an argument does not fit.
         """
         from hotloops.sgd._plots import draw
 
