@@ -1,7 +1,8 @@
-"""Fit the polynomial coefficients of ``math.hpp`` (needs mpmath; run by hand, printed values are pasted there).
+"""Fit the polynomial coefficients of ``math.hpp``.
 
-Near-minimax fits by Lawson's iteration: weighted least squares on Chebyshev nodes in 60-digit arithmetic, the
-weights multiplied by the error each time, until the error is level.
+Needs mpmath; run by hand, the printed values are pasted there. Near-minimax fits by Lawson's
+iteration: weighted least squares on Chebyshev nodes in 60-digit arithmetic, the weights multiplied
+by the error each time, until the error is level.
 """
 
 import struct
@@ -12,7 +13,7 @@ mp.mp.dps = 60
 
 
 def lawson(function, weight, degree, low, high, iterations=60, nodes=160):
-    """Coefficients c of sum c_i x^i that level ``weight(x) * (function(x) - p(x))`` on [low, high]."""
+    """Coefficients c of p(x) = sum c_i x^i that level ``weight(x) * (function(x) - p(x))``."""
     points = [
         (low + high) / 2 + (high - low) / 2 * mp.cos(mp.pi * (2 * i + 1) / (2 * nodes))
         for i in range(nodes)
@@ -110,9 +111,11 @@ def main():
         show(
             f"exp tail {'f32' if single else 'f64'} degree {degree}",
             lawson(
-                lambda r: mp.mpf(1) / 2 + r / 6
-                if abs(r) < mp.mpf(10) ** -12
-                else (mp.exp(r) - 1 - r) / r**2,
+                lambda r: (
+                    mp.mpf(1) / 2 + r / 6
+                    if abs(r) < mp.mpf(10) ** -12
+                    else (mp.exp(r) - 1 - r) / r**2
+                ),
                 lambda r: r**2,
                 degree,
                 -bound,

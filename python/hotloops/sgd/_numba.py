@@ -46,10 +46,11 @@ def _advance_step(
     rows: Any,
     first_chain: int,
     step: int,
+    part: int,
     current: int,
     target: int,
 ) -> None:
-    """Make one step from the iterates at pack `current` to those at pack `target`."""
+    """Make a part of a step, from the iterates at pack `current` to those at pack `target`."""
 
 
 @_numba_jit.kernel
@@ -60,9 +61,10 @@ def _run(
     first_tile: int,
     last_tile: int,
     first_step: int,
-    last_step: int,
+    begin: int,
+    end: int,
 ) -> None:
-    """Advance some tiles by some steps."""
+    """Advance some tiles by the parts begin..end-1 of the steps from `first_step` on."""
     problem, chains, tile = buffers(problem_arrays), buffers(chains_arrays), buffers(tile_arrays)
     lanes = lanes_of(tile.theta)
     for index in range(first_tile, last_tile):
@@ -70,14 +72,20 @@ def _run(
         live = min(lanes, chains.num_chains - first_chain)
         load_state(chains, tile, first_chain, live)
         current, target = 0, chains.num_copies * chains.dim
-        step = first_step
-        while step < last_step:
-            until = min(last_step, ((step >> 32) + 1) << 32)
+        step, part = first_step + begin // chains.parts, begin % chains.parts
+        left = end - begin
+        while left > 0:
             rows = _begin_block(problem, chains, tile, first_chain, step)
-            for k in range(step, until):
-                _advance_step(problem, chains, tile, rows, first_chain, k, current, target)
-                current, target = target, current
-            step = until
+            wraps = False  # the low half of the step, which ends what the rows are prepared for
+            while left > 0 and not wraps:
+                _advance_step(problem, chains, tile, rows, first_chain, step, part, current, target)
+                left -= 1
+                part += 1
+                if part == chains.parts:
+                    part = 0
+                    step += 1
+                    wraps = step & 0xFFFFFFFF == 0
+                    current, target = target, current
         store_state(chains, tile, first_chain, live, current)
 
 
@@ -110,6 +118,7 @@ def advance(
         word(seed >> 32),
         accumulate,
         arrays.theta.dtype.type(divergence_limit),
+        _num_parts(kernel, parameters),
     )
     if kernel == "custom":
         problem = _numba_custom.Problem(*parameters)
@@ -118,11 +127,19 @@ def advance(
     problem = _MAKERS[kernel](arrays.theta.dtype.type, *parameters)
     num_tiles = -(-num_chains // (PACK_BYTES // arrays.theta.itemsize))
 
-    def call(tile: Tile, *part: int) -> None:
-        first_tile, last_tile, first, last = part
-        _run(problem, chains, tile, first_tile, last_tile, first_step + first, first_step + last)
+    def call(tile: Tile, first_tile: int, last_tile: int, begin: int, end: int) -> None:
+        _run(problem, chains, tile, first_tile, last_tile, first_step, begin, end)
 
-    map_slices(lambda: _memory(problem, chains), call, num_tiles, num_steps, num_threads)
+    num_parts = num_steps * chains.parts
+    map_slices(lambda: _memory(problem, chains), call, num_tiles, num_parts, num_threads)
+
+
+def _num_parts(kernel: str, parameters: tuple[Any, ...]) -> int:
+    """Return in how many parts a step is made."""
+    if kernel not in ("least_squares", "logistic"):
+        return 1
+    batch_size: int = parameters[2]
+    return -(-batch_size // _numba_rows.SAMPLES_AT_ONCE)
 
 
 def _memory(problem: Any, chains: Chains) -> Tile:
@@ -130,13 +147,13 @@ def _memory(problem: Any, chains: Chains) -> Tile:
     dtype = chains.theta.dtype
     lanes = PACK_BYTES // dtype.itemsize
     size = chains.num_copies * chains.dim
-    batch = getattr(problem, "batch_size", 0)
+    samples = min(getattr(problem, "batch_size", 0), _numba_rows.SAMPLES_AT_ONCE)
     return Tile(
         theta=aligned(2 * size * lanes, dtype),
         sums=aligned(size * lanes, np.float64),
         limits=aligned((chains.num_copies + 1) * lanes, dtype),
-        scratch=aligned((3 * chains.dim + 3 + (size if batch else 0)) * lanes, dtype),
-        sampled=aligned(batch * lanes, np.int64),
+        scratch=aligned((3 * chains.dim + 3 + (size if samples else 0)) * lanes, dtype),
+        sampled=aligned(samples * lanes, np.int64),
         permutation=aligned(_numba_sampling.PERMUTATION_WORDS * lanes, np.uint64),
         epoch=np.empty(1, np.int64),
     )

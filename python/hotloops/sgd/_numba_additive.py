@@ -90,6 +90,7 @@ def advance_separable(
     rows: Any,
     first_chain: int,
     step: int,
+    part: int,
     current: int,
     target: int,
 ) -> None:
@@ -129,6 +130,7 @@ def advance_full(
     rows: Any,
     first_chain: int,
     step: int,
+    part: int,
     current: int,
     target: int,
 ) -> None:

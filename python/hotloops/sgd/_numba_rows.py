@@ -8,8 +8,12 @@ from hotloops._runtime._numba_buffers import lanes_of, load, load_column, load_c
 from hotloops._runtime._numba_jit import inline, outline
 from hotloops._runtime._numba_math import sigmoid
 from hotloops._runtime._numba_packs import traced
-from hotloops.sgd._numba_sampling import draw_indices
+from hotloops.sgd._numba_sampling import draw_rows
 from hotloops.sgd._numba_tiles import Chains, Packs, Tile, commit, dot, running, within
+
+# Samples of a minibatch that one call adds up: what is kept of a batch has a bound, and a large one
+# can be interrupted. A multiple of 4.
+SAMPLES_AT_ONCE = 64
 
 
 class Rows(NamedTuple):
@@ -61,10 +65,10 @@ def begin_rows(problem: Any, chains: Chains, tile: Tile, first_chain: int, step:
 
 
 @inline
-def _gather(problem: Any, chains: Chains, tile: Tile, r: int) -> None:
+def _gather(problem: Any, chains: Chains, tile: Tile, place: int) -> None:
     """Turn the rows that the lanes drew into columns of packs, followed by the targets."""
     d = chains.dim
-    first = r * lanes_of(tile.theta)
+    first = place * lanes_of(tile.theta)
     whole = d - d % 4
     for i in range(0, whole, 4):
         c0, c1, c2, c3 = load_columns(problem.features, tile.sampled, first, i, d)
@@ -78,10 +82,10 @@ def _gather(problem: Any, chains: Chains, tile: Tile, r: int) -> None:
 
 
 @outline
-def _add_sample(problem: Any, chains: Chains, tile: Tile, r: int, current: int) -> None:
-    """Add the gradient of one sample to the sums behind the columns."""
+def _add_sample(problem: Any, chains: Chains, tile: Tile, r: int, place: int, current: int) -> None:
+    """Add the gradient of sample `r`, drawn at `place`, to the sums behind the columns."""
     d = chains.dim
-    _gather(problem, chains, tile, r)
+    _gather(problem, chains, tile, place)
     columns = Packs(tile.scratch, 0)
     target = load(tile.scratch, d)
     for j in range(chains.num_copies):
@@ -108,14 +112,19 @@ def advance_rows(
     rows: Any,
     first_chain: int,
     step: int,
+    part: int,
     current: int,
     target: int,
 ) -> None:
-    """Make one step on a minibatch."""
+    """Add a part of a step's minibatch; after the last part make the step."""
     d = chains.dim
-    draw_indices(problem, chains, tile, first_chain, step)
-    for r in range(problem.batch_size):
-        _add_sample(problem, chains, tile, r, current)
+    first = part * SAMPLES_AT_ONCE
+    last = min(first + SAMPLES_AT_ONCE, problem.batch_size)
+    draw_rows(problem, chains, tile, first_chain, step, first, last)
+    for r in range(first, last):
+        _add_sample(problem, chains, tile, r, r - first, current)
+    if last < problem.batch_size:
+        return
     for j in range(chains.num_copies):
         step_size = chains.step_sizes[j]
         limit = load(tile.limits, j)

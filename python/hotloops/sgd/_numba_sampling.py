@@ -27,15 +27,22 @@ _HALF = word(32)
 _ONE = word(1)
 _UNBIASED_ABOVE = 1 << 20
 _ROUND_KEYS = 8
+_GOLDEN = 0x9E3779B9
+# Halves of few bits mix slowly: up to this many rows go through the rounds four times.
+_REPEAT_ROUNDS_UP_TO = 64
+_REPEAT_ROUNDS_UP_TO = 64
+_PASS_SHIFT = word(0x9E3779B9)
 
 
 @inline
-def draw_indices(problem: Any, chains: Chains, tile: Tile, first_chain: int, step: int) -> None:
-    """Write the rows of every chain for one step to ``tile.sampled``."""
+def draw_rows(
+    problem: Any, chains: Chains, tile: Tile, first_chain: int, step: int, first: int, last: int
+) -> None:
+    """Write the rows of every chain for samples first..last-1 of a step to ``tile.sampled``."""
     if problem.sampling == IID:
-        _draw_iid(problem, chains, tile, first_chain, step)
+        _draw_iid(problem, chains, tile, first_chain, step, first, last)
     else:
-        _draw_from_epoch(problem, chains, tile, first_chain, step)
+        _draw_from_epoch(problem, chains, tile, first_chain, step, first, last)
 
 
 # --- with replacement ----------------------------------------------------------------------------
@@ -52,7 +59,9 @@ def _index_below(x: Any, n: Any) -> Any:
 
 
 @outline
-def _draw_iid(problem: Any, chains: Chains, tile: Tile, first_chain: int, step: int) -> None:
+def _draw_iid(
+    problem: Any, chains: Chains, tile: Tile, first_chain: int, step: int, first: int, last: int
+) -> None:
     low, high = chains.key_low, chains.key_high
     width = lanes_of(tile.sampled)
     parts = lanes_of(tile.theta) // width
@@ -61,31 +70,33 @@ def _draw_iid(problem: Any, chains: Chains, tile: Tile, first_chain: int, step: 
     for part in range(parts):
         row = chains.offset + first_chain + part * width
         rows = prepare_rows(zeros(tile.sampled), row, step, STREAM_ROW_SAMPLING, low, high)
-        for block in range((problem.batch_size + 3) // 4):
-            words = draw_words(rows, step, block, low, high)
-            for r in range(min(4, problem.batch_size - 4 * block)):
-                place = (4 * block + r) * parts + part
+        for r in range(first, last, 4):
+            words = draw_words(rows, step, r // 4, low, high)
+            for c in range(min(4, last - r)):
+                place = (r - first + c) * parts + part
                 if biased:
-                    store(tile.sampled, place, _low_half(words[r]))
+                    store(tile.sampled, place, _low_half(words[c]))
                 else:
-                    store(tile.sampled, place, _index_below(words[r], n))
+                    store(tile.sampled, place, _index_below(words[c], n))
     if biased:
-        _reject(problem, chains, tile, first_chain, step)
+        _reject(problem, chains, tile, first_chain, step, first, last)
 
 
 @outline
-def _reject(problem: Any, chains: Chains, tile: Tile, first_chain: int, step: int) -> None:
+def _reject(
+    problem: Any, chains: Chains, tile: Tile, first_chain: int, step: int, first: int, last: int
+) -> None:
     """Turn words into indices; draw words again that make low rows more likely (Lemire 2019)."""
     small_code()
     lanes = lanes_of(tile.theta)
     n = word(problem.num_rows)
     threshold = ((_LOW - n) + _ONE) % n
-    for k in range(problem.batch_size * lanes):
+    for k in range((last - first) * lanes):
         x = word(tile.sampled[k])
         attempt = 1
         while ((x * n) & _LOW) < threshold and attempt < 256:
             chain = chains.offset + first_chain + k % lanes
-            x = _sampling_word(chains, chain, step, k // lanes, attempt)
+            x = _sampling_word(chains, chain, step, first + k // lanes, attempt)
             attempt += 1
         tile.sampled[k] = (x * n) >> _HALF
 
@@ -108,18 +119,20 @@ def _sampling_word(chains: Chains, chain: int, step: int, coordinate: int, attem
 
 
 @outline
-def _draw_from_epoch(problem: Any, chains: Chains, tile: Tile, first_chain: int, step: int) -> None:
+def _draw_from_epoch(
+    problem: Any, chains: Chains, tile: Tile, first_chain: int, step: int, first: int, last: int
+) -> None:
     lanes = lanes_of(tile.theta)
-    for r in range(problem.batch_size):
+    for r in range(first, last):
         sample = step * problem.batch_size + r
         position = sample % problem.num_rows
         epoch = sample // problem.num_rows
         if problem.sampling == RESHUFFLE and epoch != tile.epoch[0]:
             _begin_epoch(problem, chains, tile, first_chain, epoch)
         for lane in range(lanes):
-            tile.sampled[r * lanes + lane] = position
+            tile.sampled[(r - first) * lanes + lane] = position
             if problem.sampling == RESHUFFLE:
-                tile.sampled[r * lanes + lane] = _permute(problem, tile, lane, position)
+                tile.sampled[(r - first) * lanes + lane] = _permute(problem, tile, lane, position)
 
 
 @outline
@@ -148,6 +161,8 @@ def _mix(x: Any) -> Any:
 @inline
 def _permute(problem: Any, tile: Tile, lane: int, position: int) -> Any:
     """Return where the permutation of a lane takes a position."""
+    passes = 4 if problem.num_rows <= _REPEAT_ROUNDS_UP_TO else 1
+    passes = 4 if problem.num_rows <= _REPEAT_ROUNDS_UP_TO else 1
     num_low = word((problem.index_bits + 1) // 2)
     low_mask = (_ONE << num_low) - _ONE
     high_mask = (_ONE << (word(problem.index_bits) - num_low)) - _ONE
@@ -159,9 +174,12 @@ def _permute(problem: Any, tile: Tile, lane: int, position: int) -> Any:
     while True:
         low = x & low_mask
         high = x >> num_low
-        for r in range(0, _ROUND_KEYS, 2):
-            high ^= _mix(low ^ word(tile.permutation[first + r])) & high_mask
-            low ^= _mix(high ^ word(tile.permutation[first + r + 1])) & low_mask
+        shift = word(0)
+        for _ in range(passes):
+            for r in range(first, first + _ROUND_KEYS, 2):
+                high ^= _mix(low ^ ((word(tile.permutation[r]) + shift) & _LOW)) & high_mask
+                low ^= _mix(high ^ ((word(tile.permutation[r + 1]) + shift) & _LOW)) & low_mask
+            shift = (shift + _PASS_SHIFT) & _LOW
         x = (high << num_low) | low
         if x < n:
             return x

@@ -31,6 +31,7 @@ class Chains(NamedTuple):
     key_high: Any
     accumulate: bool
     divergence_limit: Any
+    parts: int  # that a step is made in
 
 
 class Tile(NamedTuple):
@@ -40,7 +41,7 @@ class Tile(NamedTuple):
     sums: Any  # (J, d) packs, float64
     limits: Any  # (J + 1,) packs: the divergence limit, -1 in frozen lanes
     scratch: Any  # packs that the problem needs
-    sampled: Any  # (batch, lanes) int64
+    sampled: Any  # (samples, lanes) int64: rows that are read now
     permutation: Any  # (lanes, words) uint64
     epoch: Any  # (1,) int64: whose permutation it is
 

@@ -228,7 +228,7 @@ class Logistic(_Rows):
     >>> data = datasets.load_breast_cancer()
     >>> X = (data.X - data.X.mean(0)) / data.X.std(0)
     >>> problem = sgd.Logistic(X, data.y, l2=1e-2)
-    >>> run = sgd.run(problem, step_sizes=[0.05, 0.1], num_steps=2000, num_chains=16, seed=7)
+    >>> run = sgd.run(problem, step_sizes=[0.05, 0.1], num_steps=10_000, num_chains=16, seed=7)
     >>> run.extrapolated.shape
     (16, 30)
     """
