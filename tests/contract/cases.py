@@ -83,6 +83,7 @@ def fractions(shape: tuple[int, ...], seed: int, dtype: Any = np.float64) -> Arr
 STEP_SIZES = [1 / 32, 1 / 16, 3 / 32]
 NUM_CHAINS = 37  # fills no pack of any instruction set
 BURN_IN, NUM_STEPS = 9, 40
+MANY_ROWS = 2**20 + 9  # above the number from which on words are rejected
 OFFSETS = {"chain_offset": 2**31 - 7, "step_offset": 2**32 - 20}  # words carry over on the way
 
 
@@ -135,10 +136,10 @@ QUADRATIC_FULL = (
 ROWS = (*CHAINS, Argument("features", "data", ("n", "d")), Argument("targets", "data", ("n",)))
 
 
-def quadratic(dim: int, **options: Any) -> Callable[[str], Any]:
+def quadratic(dim: int, noise: float = 1.0, **options: Any) -> Callable[[str], Any]:
     def make(dtype: str) -> Any:
         curvature = 1 + np.abs(fractions((dim,), 1))
-        scale = np.abs(fractions((dim,), 3))
+        scale = noise * np.abs(fractions((dim,), 3))
         return sgd.Quadratic(curvature, fractions((dim,), 2), scale, **options), dtype
 
     return make
@@ -176,7 +177,9 @@ SGD = [
     sgd_case("quadratic", "quadratic", QUADRATIC, quadratic(6)),
     sgd_case("quadratic d=1", "quadratic", QUADRATIC, quadratic(1)),
     sgd_case("quadratic d=33", "quadratic", QUADRATIC, quadratic(33)),
-    sgd_case("quadratic diverging", "quadratic", QUADRATIC, quadratic(3, divergence_limit=2.5)),
+    sgd_case(
+        "quadratic diverging", "quadratic", QUADRATIC, quadratic(3, 4.0, divergence_limit=3.0)
+    ),
     sgd_case("quadratic_full", "quadratic_full", QUADRATIC_FULL, quadratic_full(7)),
     sgd_case("cosine", "cosine", CHAINS, lambda dtype: (sgd.Cosine(0.75, 1.25, 5), dtype)),
     sgd_case("least_squares", "least_squares", ROWS, rows(sgd.LeastSquares, 50, 5)),
@@ -190,7 +193,10 @@ SGD = [
         rows(sgd.LeastSquares, 60, 2, batch_size=1030),
     ),
     sgd_case(
-        "least_squares many rows", "least_squares", ROWS, rows(sgd.LeastSquares, 2**20 + 9, 1)
+        "least_squares many rows",
+        "least_squares",
+        ROWS,
+        rows(sgd.LeastSquares, MANY_ROWS, 1, batch_size=8),
     ),
     sgd_case(
         "least_squares sequential",

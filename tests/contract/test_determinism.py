@@ -14,6 +14,7 @@ from hotloops import sgd
 from hotloops.sgd import _engine
 from tests.contract import cases
 from tests.contract.pin import PATH
+from tests.random.reference import words
 
 PINNED: dict[str, str] = json.loads(PATH.read_text(encoding="utf-8"))
 ROOT = str(Path(__file__).parents[2])
@@ -52,9 +53,8 @@ def test_every_case_is_pinned() -> None:
 
 
 @every_case
+@pytest.mark.parametrize("backend", ["cpp", "numba"])  # tests/cuda compares the third
 def test_backends(case: cases.Case, dtype: str, backend: str) -> None:
-    if backend == "cuda":
-        pytest.skip("tests/cuda compares device arrays")
     assert case.digest(dtype, backend=backend) == PINNED[f"{case}/{dtype}"]
 
 
@@ -224,3 +224,17 @@ def test_roles_of_arguments(case: cases.Case, dtype: str, backend: str) -> None:
             assert arrays[argument.name].tobytes() == before[argument.name], argument.name
     changed = {name for name, array in arrays.items() if array.tobytes() != before[name]}
     assert {"theta", "sums"} <= changed
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_cases_reach_the_branches_of_the_drivers(dtype: str) -> None:
+    """Chains are frozen where they should be, and words of large tables are rejected."""
+    diverging = next(case for case in cases.SGD if case.name.endswith("diverging"))
+    flags = diverging.call(diverging.make(dtype))[3]
+    assert flags.any()
+    assert not flags.all()
+    steps = np.arange(cases.BURN_IN + cases.NUM_STEPS) + cases.OFFSETS["step_offset"]
+    chains = np.arange(cases.NUM_CHAINS) + cases.OFFSETS["chain_offset"]
+    word = words(cases.SEED, steps[:, None, None], chains[:, None], [0, 1], 5)
+    low = (word * np.uint64(cases.MANY_ROWS)) % np.uint64(2**32)
+    assert (low < 2**32 % cases.MANY_ROWS).any()
