@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import textwrap
 from concurrent import futures
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numba
@@ -18,11 +20,13 @@ from hotloops.sgd._state import ChainArrays
 from tests.random import reference
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import RunPython
 
 DTYPES = ("float32", "float64")
+
+# For new interpreters, which import this file.
+ROOT = str(Path(__file__).parents[2])
+SEARCH = {"PYTHONPATH": os.pathsep.join([ROOT, os.environ.get("PYTHONPATH", "")])}
 KERNELS = ("quadratic", "quadratic_full", "cosine", "least_squares", "logistic")
 SHAPES = [(1, 1, 1), (37, 2, 6), (16, 3, 4), (33, 1, 19)]  # (chains, copies, dim)
 IID, RESHUFFLE, SEQUENTIAL = 0, 1, 2
@@ -304,7 +308,7 @@ def small_hash() -> str:
 def test_without_compiler(run_python: RunPython) -> None:
     """With the compiler off the twin is its own reference in NumPy: slow, with the same bits."""
     code = REFERENCE
-    environment = {"NUMBA_DISABLE_JIT": "1", "PYTHONWARNINGS": "error"}
+    environment = {**SEARCH, "NUMBA_DISABLE_JIT": "1", "PYTHONWARNINGS": "error"}
     assert run_python(code, env=environment).strip() == small_hash()
 
 
@@ -320,7 +324,7 @@ CACHED = """
 
 def test_cache(run_python: RunPython, tmp_path: Path) -> None:
     """Compiled once for all processes, and again when any of the sources is another one."""
-    environment = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    environment = {**SEARCH, "NUMBA_CACHE_DIR": str(tmp_path)}
     hits, name = run_python(CACHED, env=environment).split()
     assert hits == "0"
     assert run_python(CACHED, env=environment).split() == ["1", name]
@@ -332,4 +336,4 @@ def test_cache(run_python: RunPython, tmp_path: Path) -> None:
 def test_without_cache(run_python: RunPython) -> None:
     """No folder that can be written to: the twin compiles for this process only."""
     code = "import numba.core.caching as c; c.CacheImpl._locator_classes = []\n"
-    assert run_python(code + textwrap.dedent(CACHED)).split()[0] == "0"
+    assert run_python(code + textwrap.dedent(CACHED), env=SEARCH).split()[0] == "0"

@@ -12,15 +12,27 @@ import llvmlite.ir
 import numba.core.cgutils
 import numba.core.types
 import numba.extending
+import numba.np.arrayobj
 import numba.np.numpy_support
 
-__all__ = ["cgutils", "give_type", "ir", "lower", "models", "numpy_support", "primitive", "types"]
+__all__ = [
+    "arrayobj",
+    "cgutils",
+    "give_type",
+    "ir",
+    "lower",
+    "models",
+    "numpy_support",
+    "primitive",
+    "types",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 ir: Any = llvmlite.ir
 cgutils: Any = numba.core.cgutils
 types: Any = numba.core.types
+arrayobj: Any = numba.np.arrayobj
 models: Any = numba.extending.models
 numpy_support: Any = numba.np.numpy_support
 

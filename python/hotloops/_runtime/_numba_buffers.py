@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hotloops._runtime._numba_api import (
+    arrayobj,
     cgutils,
     give_type,
     ir,
@@ -46,6 +47,11 @@ def small_code() -> None:
 def buffers(arrays: Any) -> Any:
     """Return a named tuple with the memory of its one-dimensional arrays in their place."""
     return arrays
+
+
+def view(memory: Any, first: Any, length: Any) -> Any:
+    """Return a part of a buffer as an array, for functions of the user's."""
+    return memory[first : first + length]
 
 
 def lanes_of(memory: Any) -> int:
@@ -96,8 +102,12 @@ def _pack_of(memory: Buffer) -> Pack:
     return Pack(memory.dtype, PACK_BYTES // memory.dtype.itemsize)
 
 
+def _scalar_of(memory: Buffer) -> Any:
+    return numpy_support.from_dtype(memory.dtype)
+
+
 def _element_of(memory: Any, index: Any) -> Any:
-    return numpy_support.from_dtype(memory.dtype) if isinstance(memory, Buffer) else None
+    return _scalar_of(memory) if isinstance(memory, Buffer) else None
 
 
 def _column_of(memory: Any, index: Any, first: Any, column: Any, stride: Any) -> Pack:
@@ -124,6 +134,7 @@ def _buffers_of(arrays: Any) -> Any:
 
 give_type(small_code, lambda: types.none)
 give_type(buffers, _buffers_of)
+give_type(view, lambda memory, first, length: types.Array(_scalar_of(memory), 1, "C"))
 give_type(lanes_of, lambda memory: types.intp)
 give_type(zeros, lambda like: _pack_of(like))
 give_type(load, lambda memory, index: _pack_of(memory))
@@ -155,6 +166,22 @@ def _lower_buffers(context: Any, builder: Any, signature: Any, args: Any) -> Any
     return context.make_tuple(builder, signature.return_type, items)
 
 
+@lower(view, Buffer, types.intp, types.intp)
+def _lower_view(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    array = context.make_array(signature.return_type)(context, builder)
+    itemsize = context.get_constant(types.intp, signature.args[0].dtype.itemsize)
+    arrayobj.populate_array(
+        array,
+        data=builder.gep(args[0], [args[1]]),
+        shape=[args[2]],
+        strides=[itemsize],
+        itemsize=itemsize,
+        meminfo=None,
+        parent=None,
+    )
+    return array._getvalue()
+
+
 @lower(lanes_of, Buffer)
 def _lower_lanes_of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     return context.get_constant(types.intp, _pack_of(signature.args[0]).lanes)
@@ -173,7 +200,7 @@ def _lower_getitem(context: Any, builder: Any, signature: Any, args: Any) -> Any
 @lower(operator.setitem, Buffer, types.Integer, types.Number)
 def _lower_setitem(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     memory, _, number = signature.args
-    value = context.cast(builder, args[2], number, numpy_support.from_dtype(memory.dtype))
+    value = context.cast(builder, args[2], number, _scalar_of(memory))
     builder.store(value, _address(context, builder, signature.args, args))
     return context.get_dummy_value()
 

@@ -122,7 +122,7 @@ def advance(
     )
     if kernel == "custom":
         problem = _numba_custom.Problem(*parameters)
-        _numba_custom.advance(problem, arrays.theta, chains, first_step, num_steps, num_threads)
+        _numba_custom.advance(problem, chains, first_step, num_steps, num_threads)
         return
     problem = _MAKERS[kernel](arrays.theta.dtype.type, *parameters)
     num_tiles = -(-num_chains // (PACK_BYTES // arrays.theta.itemsize))

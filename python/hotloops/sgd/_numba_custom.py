@@ -12,8 +12,8 @@ import numpy as np
 from numba.core import errors, types
 from numba.extending import overload
 
-from hotloops._runtime._numba_buffers import buffers, store_rows, zeros
-from hotloops._runtime._numba_jit import aligned, kernel, map_slices, plain
+from hotloops._runtime._numba_buffers import buffers, lanes_of, store_rows, view, zeros
+from hotloops._runtime._numba_jit import aligned, inline, kernel, map_slices, plain
 from hotloops._runtime._numba_math import (
     STREAM_LABELS,
     STREAM_NOISE,
@@ -95,59 +95,54 @@ def _compile_status(returned: Any) -> Any:
 @plain
 def _run(
     problem: Problem,
-    theta: Any,
-    chains: Chains,
-    memory: Memory,
+    chains_arrays: Chains,
+    memory_arrays: Memory,
     first_tile: int,
     last_tile: int,
     first_step: int,
     last_step: int,
 ) -> tuple[int, int]:
     """Advance some tiles by some steps; return the status and the chain of a failure."""
-    lanes = PACK_BYTES // memory.noise.itemsize
-    stride = memory.noise.size // lanes
-    num_noise = problem.num_normals + problem.num_uniforms
+    chains, memory = buffers(chains_arrays), buffers(memory_arrays)
+    low, high = chains.key_low, chains.key_high
+    num_normals, num_uniforms = problem.num_normals, problem.num_uniforms
+    lanes = lanes_of(memory.noise)
+    stride = memory_arrays.noise.size // lanes
+    gradient = view(memory.gradient, 0, chains.dim)
     for index in range(first_tile, last_tile):
-        first_chain = index * lanes
+        row = chains.offset + index * lanes
+        live = min(lanes, chains.num_chains - index * lanes)
         for step in range(first_step, last_step):
-            draw_noise(
-                memory,
-                chains.offset + first_chain,
-                step,
-                chains.key_low,
-                chains.key_high,
-                problem.num_normals,
-                problem.num_uniforms,
-                stride,
-            )
-            for lane in range(min(lanes, chains.num_chains - first_chain)):
-                noise = memory.noise[lane * stride : lane * stride + num_noise]
-                for j in range(chains.num_copies):
-                    cell = (first_chain + lane) * chains.num_copies + j
+            draw_noise(memory_arrays, row, step, low, high, num_normals, num_uniforms, stride)
+            for lane in range(live):
+                chain = index * lanes + lane
+                noise = view(memory.noise, lane * stride, num_normals + num_uniforms)
+                for cell in range(chain * chains.num_copies, (chain + 1) * chains.num_copies):
                     if chains.flags[cell] == 0:
-                        status = _status(
-                            problem.gradient(
-                                theta[cell], noise, step, problem.data, memory.gradient
-                            )
-                        )
+                        theta = view(chains.theta, cell * chains.dim, chains.dim)
+                        returned = problem.gradient(theta, noise, step, problem.data, gradient)
+                        status = _status(returned)
                         if status != 0:
-                            return status, first_chain + lane
-                        _update(theta[cell], chains, memory, cell, step)
+                            return status, chain
+                        _update(chains, memory, cell, step)
                     if chains.accumulate:
-                        for i in range(chains.dim):
-                            chains.sums[cell * chains.dim + i] += theta[cell, i]
+                        for i in range(cell * chains.dim, (cell + 1) * chains.dim):
+                            chains.sums[i] += chains.theta[i]
     return 0, -1
 
 
-@plain
-def _update(theta: Any, chains: Chains, memory: Memory, cell: int, step: int) -> None:
+@inline
+def _update(chains: Chains, memory: Memory, cell: int, step: int) -> None:
     step_size = chains.step_sizes[cell % chains.num_copies]
+    first = cell * chains.dim
     good = True
     for i in range(chains.dim):
-        memory.proposed[i] = theta[i] - step_size * memory.gradient[i]
-        good = good and abs(memory.proposed[i]) <= chains.divergence_limit
+        proposed = chains.theta[first + i] - step_size * memory.gradient[i]
+        memory.proposed[i] = proposed
+        good = good and abs(proposed) <= chains.divergence_limit
     if good:
-        theta[:] = memory.proposed
+        for i in range(chains.dim):
+            chains.theta[first + i] = memory.proposed[i]
     else:
         chains.flags[cell] = 1
         chains.diverged_at[cell] = step
@@ -155,30 +150,29 @@ def _update(theta: Any, chains: Chains, memory: Memory, cell: int, step: int) ->
 
 def advance(
     problem: Problem,
-    theta: Any,
     chains: Chains,
     first_step: int,
     num_steps: int,
     num_threads: int,
 ) -> None:
     """Advance all chains by `num_steps` steps, in place."""
-    lanes = PACK_BYTES // theta.itemsize
+    dtype = chains.theta.dtype
+    lanes = PACK_BYTES // dtype.itemsize
     stride = (
         problem.num_normals + problem.num_uniforms + 3
     )  # a block may write three numbers too many
-    rows = theta.reshape(-1, chains.dim)
 
     def allocate() -> Memory:
         return Memory(
-            aligned(lanes * stride, theta.dtype),
-            np.empty(chains.dim, theta.dtype),
-            np.empty(chains.dim, theta.dtype),
+            aligned(lanes * stride, dtype),
+            np.empty(chains.dim, dtype),
+            np.empty(chains.dim, dtype),
         )
 
     def call(memory: Memory, *part: int) -> None:
         first_tile, last_tile, first, last = part
         steps = (first_step + first, first_step + last)
-        status, chain = _run(problem, rows, chains, memory, first_tile, last_tile, *steps)
+        status, chain = _run(problem, chains, memory, first_tile, last_tile, *steps)
         if status != 0:
             raise RuntimeError(
                 f"sgd_custom: the user's function returned {status} at index {chain} "
