@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -53,13 +54,27 @@ NORMALS = [
 ]
 
 
+@pytest.fixture
+def draw(backend: str, to_device: Any, to_host: Any) -> Callable[..., Any]:
+    """Call a function on each backend in turn, with and for NumPy arrays."""
+
+    def call(function: Any, *given: Any, **options: Any) -> Any:
+        if function is random.philox:
+            given = tuple(to_device(np.asarray(words, np.uint32)) for words in given)
+        return to_host(function(*given, backend=backend, **options))
+
+    return call
+
+
 def hexadecimal(values: Any) -> str:
     return " ".join(f"{int(value):08x}" for value in values)
 
 
 @pytest.mark.parametrize(("counter", "key", "expected"), PHILOX)
-def test_philox(backend: str, counter: list[int], key: list[int], expected: str) -> None:
-    assert hexadecimal(random.philox(counter, key, backend=backend)) == expected
+def test_philox(
+    draw: Callable[..., Any], counter: list[int], key: list[int], expected: str
+) -> None:
+    assert hexadecimal(draw(random.philox, counter, key)) == expected
 
 
 @pytest.mark.parametrize(("counter", "key", "expected"), PHILOX)
@@ -67,11 +82,11 @@ def test_reference_philox(counter: list[int], key: list[int], expected: str) -> 
     assert hexadecimal(reference.philox(counter, key)) == expected
 
 
-def test_philox_in_bulk(backend: str, threads: int) -> None:
+def test_philox_in_bulk(draw: Callable[..., Any], threads: int) -> None:
     generator = np.random.default_rng(5)
     counters = generator.integers(0, 2**32, (7, 3001, 4), dtype=np.uint32)
     keys = generator.integers(0, 2**32, (3001, 2), dtype=np.uint32)
-    words = random.philox(counters, keys, backend=backend, num_threads=threads)
+    words = draw(random.philox, counters, keys, num_threads=threads)
     assert words.dtype == np.uint32
     assert words.shape == (7, 3001, 4)
     np.testing.assert_array_equal(words, reference.philox(counters, keys))
@@ -79,16 +94,14 @@ def test_philox_in_bulk(backend: str, threads: int) -> None:
 
 @pytest.mark.parametrize(("index", "words", "expected"), NORMALS)
 def test_normals(
-    backend: str, index: tuple[int, int, int, int], words: str, expected: list[float]
+    draw: Callable[..., Any], index: tuple[int, int, int, int], words: str, expected: list[float]
 ) -> None:
     step, chain, block, stream = index
     assert hexadecimal(reference.words(SEED, step, chain, block, stream)) == words
     coordinates = range(4 * block, 4 * block + 4)
-    drawn = random.normals(SEED, [step], [chain], coordinates, stream, backend=backend)
+    drawn = draw(random.normals, SEED, [step], [chain], coordinates, stream)
     np.testing.assert_allclose(drawn.ravel(), expected, rtol=0, atol=1e-13)
-    single = random.normals(
-        SEED, [step], [chain], coordinates, stream, dtype=np.float32, backend=backend
-    )
+    single = draw(random.normals, SEED, [step], [chain], coordinates, stream, dtype=np.float32)
     assert single.dtype == np.float32
     np.testing.assert_allclose(single.ravel(), expected, rtol=2e-6, atol=2e-7)
 
@@ -115,13 +128,11 @@ def reference_words(seed: int, stream: int) -> reference.Words:
 
 @pytest.mark.parametrize("stream", STREAMS)
 @pytest.mark.parametrize("seed", [0, 1, SEED, 2**64 - 1])
-def test_uniforms_read_the_counter_map(backend: str, seed: int, stream: int) -> None:
+def test_uniforms_read_the_counter_map(draw: Callable[..., Any], seed: int, stream: int) -> None:
     words = reference_words(seed, stream).astype(np.float64)
-    drawn = random.uniforms(seed, STEPS, CHAINS, COORDINATES, stream, backend=backend)
+    drawn = draw(random.uniforms, seed, STEPS, CHAINS, COORDINATES, stream)
     np.testing.assert_array_equal(drawn, (2 * words + 1) * 2.0**-33)
-    single = random.uniforms(
-        seed, STEPS, CHAINS, COORDINATES, stream, dtype="float32", backend=backend
-    )
+    single = draw(random.uniforms, seed, STEPS, CHAINS, COORDINATES, stream, dtype="float32")
     assert single.dtype == np.float32
     np.testing.assert_array_equal(single, (np.floor(words / 512) + 0.5) * 2.0**-23)
 
@@ -137,32 +148,32 @@ def extreme_blocks() -> reference.Words:
     return np.concatenate([pairs, pairs[::-1]], axis=1)
 
 
-def draw_blocks(law: Any, blocks: reference.Words, seed: int, **options: Any) -> Any:
+def draw_blocks(draw: Any, law: Any, blocks: reference.Words, **options: Any) -> Any:
     """Draw the numbers of given words, at the counters that lead to them."""
-    key = [seed & 0xFFFFFFFF, seed >> 32]
+    key = [SEED & 0xFFFFFFFF, SEED >> 32]
     counters = reference.counter_of(blocks, key)
     np.testing.assert_array_equal(reference.philox(counters, key), blocks)
     rows = []
     for low, high, chain, block in counters.astype(np.int64).tolist():
         step, stream = low | (high & 0xFFFF) << 32, high >> 16
         coordinates = range(4 * block, 4 * block + 4)
-        rows.append(law(seed, [step], [chain], coordinates, stream, **options).ravel())
+        rows.append(draw(law, SEED, [step], [chain], coordinates, stream, **options).ravel())
     return np.stack(rows)
 
 
-def test_uniforms_never_reach_the_ends(backend: str) -> None:
+def test_uniforms_never_reach_the_ends(draw: Callable[..., Any]) -> None:
     blocks = extreme_blocks()
-    double = draw_blocks(random.uniforms, blocks, SEED, backend=backend)
+    double = draw_blocks(draw, random.uniforms, blocks)
     assert double.min() == 2.0**-33
     assert double.max() == 1 - 2.0**-33
-    single = draw_blocks(random.uniforms, blocks, SEED, dtype="float32", backend=backend)
+    single = draw_blocks(draw, random.uniforms, blocks, dtype="float32")
     assert single.min() == 2.0**-24
     assert single.max() == 1 - 2.0**-24
 
 
 @pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="needs an extended precision")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_normals_of_extreme_words(backend: str, dtype: Any) -> None:
+def test_normals_of_extreme_words(draw: Callable[..., Any], dtype: Any) -> None:
     """Within 4 units in the last place of the exact value of the words, also near zero."""
     blocks = extreme_blocks()
     exact = reference.box_muller(blocks)
@@ -170,15 +181,15 @@ def test_normals_of_extreme_words(backend: str, dtype: Any) -> None:
         cut = blocks.copy()
         cut[:, ::2] = (blocks[:, ::2] >> np.uint64(9) << np.uint64(9)) + np.uint64(256)
         exact = reference.box_muller(cut, offset=0)
-    drawn = draw_blocks(random.normals, blocks, SEED, dtype=dtype, backend=backend)
+    drawn = draw_blocks(draw, random.normals, blocks, dtype=dtype)
     error = np.abs(drawn.astype(np.longdouble) - exact)
     assert (error <= 4 * np.spacing(np.abs(exact).astype(dtype))).all()
 
 
-def test_largest_normals(backend: str) -> None:
+def test_largest_normals(draw: Callable[..., Any]) -> None:
     largest = {np.float64: 6.7637, np.float32: 5.768}
     for dtype, expected in largest.items():
-        drawn = draw_blocks(random.normals, extreme_blocks(), SEED, dtype=dtype, backend=backend)
+        drawn = draw_blocks(draw, random.normals, extreme_blocks(), dtype=dtype)
         assert np.abs(drawn).max() == pytest.approx(
             expected, abs=1e-4 if dtype == np.float64 else 1e-3
         )
@@ -186,27 +197,27 @@ def test_largest_normals(backend: str) -> None:
 
 
 @pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="needs an extended precision")
-def test_accuracy_of_normals(backend: str) -> None:
+def test_accuracy_of_normals(draw: Callable[..., Any]) -> None:
     """A million normals within 4 units in the last place of the exact value of their words."""
     steps, chains = np.arange(500)[:, None], np.arange(500)[None, :]
     exact = reference.box_muller(reference.words(SEED, steps, chains, 0, 16))
-    drawn = random.normals(SEED, 500, 500, 4, 16, backend=backend)
+    drawn = draw(random.normals, SEED, 500, 500, 4, 16)
     error = np.abs(drawn.astype(np.longdouble) - exact)
     assert (error <= 4 * np.spacing(np.abs(drawn))).all()
 
 
-def test_every_selection_gives_the_same_numbers(backend: str) -> None:
-    whole = random.normals(3, 6, 5, 23, backend=backend)
+def test_every_selection_gives_the_same_numbers(draw: Callable[..., Any]) -> None:
+    whole = draw(random.normals, 3, 6, 5, 23)
     assert whole.shape == (6, 5, 23)
     steps, chains, coordinates = [4, 0, 4], np.array([3, 1], np.uint8), [22, 5, 6, 7, 0, 0]
-    chosen = random.normals(3, steps, chains, coordinates, backend=backend)
+    chosen = draw(random.normals, 3, steps, chains, coordinates)
     expected = whole[np.ix_(steps, chains, coordinates)]
     np.testing.assert_array_equal(chosen, expected)
     for first in range(9):
         for last in range(first + 1, 24):
-            part = random.normals(3, range(2, 4), range(1, 5), range(first, last), backend=backend)
+            part = draw(random.normals, 3, range(2, 4), range(1, 5), range(first, last))
             np.testing.assert_array_equal(part, whole[2:4, 1:5, first:last])
-    backwards = random.normals(3, range(5, -1, -1), 5, range(22, -1, -1), backend=backend)
+    backwards = draw(random.normals, 3, range(5, -1, -1), 5, range(22, -1, -1))
     np.testing.assert_array_equal(backwards, whole[::-1, :, ::-1])
 
 
