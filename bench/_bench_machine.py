@@ -16,9 +16,9 @@ THREADS = 2  # of every row that does not say otherwise
 _LEVELS = ("base", "v3", "v4")
 _OPERATIONS = 32  # in the body of _issue, for each lane
 _LANES = 256  # 2 KB: they stay in L1
-_TURNS = 20_000
+_TURNS = 5_000  # a few milliseconds
 _COPY_BYTES = 1 << 27
-_REPETITIONS = 5
+_REPETITIONS = 40
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _issue_rate(threads: int) -> float:
         issue(np.ones(_LANES, np.float32), np.arange(_LANES, dtype=np.uint32), _TURNS)
 
     issue(np.ones(_LANES, np.float32), np.arange(_LANES, dtype=np.uint32), 1)
-    return threads * _OPERATIONS * _LANES * _TURNS / _best_time(work, threads)
+    return threads * _OPERATIONS * _LANES * _TURNS / _best_time(work, threads, _REPETITIONS)
 
 
 def _copy_rate(threads: int) -> float:
@@ -81,14 +81,14 @@ def _copy_rate(threads: int) -> float:
     def work(index: int) -> None:
         np.copyto(target[index], source[index])
 
-    return 2 * source.nbytes / _best_time(work, threads)
+    return 2 * source.nbytes / _best_time(work, threads, _REPETITIONS // 4)
 
 
-def _best_time(work: Callable[[int], None], threads: int) -> float:
+def _best_time(work: Callable[[int], None], threads: int, repetitions: int) -> float:
     """Return the shortest time in which all threads do the work once."""
     best = float("inf")
     with ThreadPoolExecutor(threads) as pool:
-        for _ in range(_REPETITIONS):
+        for _ in range(repetitions):
             began = time.perf_counter()
             list(pool.map(work, range(threads)))
             best = min(best, time.perf_counter() - began)
