@@ -37,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:run. burn_in:RuntimeWarning")
 
 
 @functools.cache
-def quadratic(num_step_sizes: int, dim: int = 16, num_steps: int = 500) -> peers.Quadratic:
+def quadratic(num_step_sizes: int, dim: int = 16, num_steps: int = 1000) -> peers.Quadratic:
     """Return chains that start at the minimiser."""
     minimizer = np.linspace(-1.0, 1.0, dim, dtype=np.float32)
     return peers.Quadratic(
@@ -210,13 +210,13 @@ def measure_logistic(measure: Measure, library: str, *problem: Any) -> None:
 @pytest.mark.benchmark(group="sgd: logistic on breast cancer, one step size")
 @pytest.mark.parametrize("library", LOGISTIC_ROWS, indirect=True)
 def test_logistic_one(measure: Measure, library: str) -> None:
-    measure_logistic(measure, library, "breast cancer", 1, 500)
+    measure_logistic(measure, library, "breast cancer", 1, 2000)
 
 
 @pytest.mark.benchmark(group="sgd: logistic on breast cancer, one step size")
 @pytest.mark.parametrize("level", lower_levels())
 def test_logistic_one_at_lower_level(measure: Measure, worker: Any, level: str) -> None:
-    problem = "breast cancer", 1, 500
+    problem = "breast cancer", 1, 2000
     case = logistic(*problem)
     process = worker(ours.logistic, case, "cpp", THREADS, HOTLOOPS_ISA=level)
     measure(
@@ -232,13 +232,13 @@ def test_logistic_one_at_lower_level(measure: Measure, worker: Any, level: str) 
 @pytest.mark.benchmark(group="sgd: logistic on breast cancer, two step sizes")
 @pytest.mark.parametrize("library", LOGISTIC_ROWS, indirect=True)
 def test_logistic_two(measure: Measure, library: str) -> None:
-    measure_logistic(measure, library, "breast cancer", 2, 250)
+    measure_logistic(measure, library, "breast cancer", 2, 1000)
 
 
 @pytest.mark.benchmark(group="sgd: logistic on a9a, one step size")
 @pytest.mark.parametrize("library", LOGISTIC_ROWS, indirect=True)
 def test_logistic_a9a(measure: Measure, library: str) -> None:
-    measure_logistic(measure, library, "a9a", 1, 100)
+    measure_logistic(measure, library, "a9a", 1, 400)
 
 
 CUSTOM_ROWS: dict[str, Callable[[peers.Quadratic], peers.Call]] = {
