@@ -193,6 +193,11 @@ HL_INLINE u64v multiply_wide(u64v a, std::uint32_t b) {
 #endif
 }
 
+// The high half of the 64-bit product of each word and n.
+HL_INLINE u64v multiply_high(u64v x, std::uint32_t n) {
+    return multiply_wide(x, n) >> 32;
+}
+
 // Two packs of 64-bit lanes, whose low halves are the words of the even and of the odd rows, as one
 // pack of 32-bit words in row order.
 HL_INLINE u32v interleave_words(u64v even, u64v odd) {
@@ -203,6 +208,10 @@ HL_INLINE u32v interleave_words(u64v even, u64v odd) {
 #else
     return (u32v)((even & 0xffffffffu) | (odd << 32));
 #endif
+}
+
+HL_INLINE u32v multiply_high(u32v x, std::uint32_t n) {
+    return interleave_words(multiply_high((u64v)x, n), multiply_high((u64v)x >> 32, n));
 }
 
 // A comparison of packs; compilers disagree on the name of its 64-bit integers.
@@ -229,21 +238,40 @@ HL_INLINE bool lane_is_set(Mask mask, int lane) {
     return mask[lane] != 0;
 }
 
-// sums[lane] += x[lane] in double, for the lanes of one pack.
-HL_INLINE void accumulate(double* sums, f32v x) {
-    constexpr int lanes = LaneTraits<f32v>::lanes;
+// Half a pack of floats in double. Compilers convert in pieces of 64 bits, hence the intrinsics.
+HL_INLINE f64v load_widened(const float* source) {
+#if defined(HL_ISA_V4)
+    return (f64v)_mm512_cvtps_pd(_mm256_loadu_ps(source));
+#elif defined(HL_ISA_V3)
+    return (f64v)_mm256_cvtps_pd(_mm_loadu_ps(source));
+#else
     typedef float Half __attribute__((vector_size(HL_LANE_BYTES / 2)));
-    Half low, high;
-    __builtin_memcpy(&low, &x, sizeof low);
-    __builtin_memcpy(&high, reinterpret_cast<const char*>(&x) + sizeof low, sizeof high);
-    f64v* target = reinterpret_cast<f64v*>(sums);
-    target[0] += __builtin_convertvector(low, f64v);
-    target[1] += __builtin_convertvector(high, f64v);
-    static_assert(lanes == 2 * LaneTraits<f64v>::lanes, "a float pack fills two double packs");
+    return __builtin_convertvector(load<Half>(source), f64v);
+#endif
 }
 
-HL_INLINE void accumulate(double* sums, f64v x) {
-    *reinterpret_cast<f64v*>(sums) += x;
+// sums[lane] += x[0][lane], then x[stride][lane], ... in double: `count` packs, one after the
+// other.
+template <int count>
+HL_INLINE void accumulate(double* sums, const f32v* x, std::int64_t stride) {
+    constexpr int half = LaneTraits<f64v>::lanes;
+    f64v* const target = reinterpret_cast<f64v*>(sums);
+    f64v low = target[0], high = target[1];
+    for (int k = 0; k < count; ++k) {
+        const float* source = reinterpret_cast<const float*>(x + k * stride);
+        low += load_widened(source);
+        high += load_widened(source + half);
+    }
+    target[0] = low;
+    target[1] = high;
+}
+
+template <int count>
+HL_INLINE void accumulate(double* sums, const f64v* x, std::int64_t stride) {
+    f64v total = *reinterpret_cast<const f64v*>(sums);
+    for (int k = 0; k < count; ++k)
+        total += x[k * stride];
+    *reinterpret_cast<f64v*>(sums) = total;
 }
 
 // Within each 128-bit part: the low (high) halves of a and b, interleaved by 32 or by 64 bits.

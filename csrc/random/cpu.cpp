@@ -75,33 +75,52 @@ HL_INLINE PhiloxBlock<u64v> counters(Cursor at, std::int64_t stride) {
     return c;
 }
 
-// The same when all lanes are blocks of one (step, chain).
-HL_INLINE PhiloxBlock<u64v> row_counters(const Cursor& at, std::int64_t offset,
-                                         std::uint64_t stride) {
+// The words when all lanes are blocks of one (step, chain), from `block` on. What the first two
+// rounds make of step and chain is the same in all lanes.
+HL_INLINE PhiloxBlock<u64v> row_words(const Cursor& at, std::int64_t block, std::uint64_t stride,
+                                      PhiloxKey key) {
     const std::int64_t step = at.grid.steps[at.step];
+    const PhiloxKey key_2 = philox_round_key(key, 1);
+    const std::uint64_t p0 = multiply_wide(static_cast<std::uint64_t>(step), philox_multiplier_0);
+    const std::uint64_t p1 =
+        multiply_wide(static_cast<std::uint64_t>(at.grid.chains[at.chain]), philox_multiplier_1);
+    const std::uint64_t c0 = (p1 >> 32) ^ counter_word_1(step, at.grid.stream) ^ key.low;
+    const std::uint64_t q0 = multiply_wide(c0, philox_multiplier_0);
+    const u64v blocks = count_from(static_cast<std::uint64_t>(at.first_block + block), stride);
+    const u64v q1 = multiply_wide(blocks ^ ((p0 >> 32) ^ key.high), philox_multiplier_1);
     PhiloxBlock<u64v> c;
-    c.word[0] = u64v{} + static_cast<std::uint64_t>(step);
-    c.word[1] = u64v{} + counter_word_1(step, at.grid.stream);
-    c.word[2] = u64v{} + static_cast<std::uint64_t>(at.grid.chains[at.chain]);
-    c.word[3] = count_from(static_cast<std::uint64_t>(at.first_block + at.block + offset), stride);
+    c.word[0] = (q1 >> 32) ^ ((p1 & 0xffffffffu) ^ key_2.low);
+    c.word[1] = q1;
+    c.word[2] = u64v{} + ((q0 >> 32) ^ (p0 & 0xffffffffu) ^ key_2.high);
+    c.word[3] = u64v{} + q0;
+    philox_rounds(c, key, 2);
     return c;
 }
 
-HL_INLINE PhiloxBlock<u64v> pack_words(const Cursor& at, bool one_row, PhiloxKey key, f64v) {
-    return philox4x32(one_row ? row_counters(at, 0, 1) : counters(at, 1), key);
-}
-
-HL_INLINE PhiloxBlock<u32v> pack_words(const Cursor& at, bool one_row, PhiloxKey key, f32v) {
-    Cursor next = at;
-    next.advance(1);
-    const PhiloxBlock<u64v> even =
-        philox4x32(one_row ? row_counters(at, 0, 2) : counters(at, 2), key);
-    const PhiloxBlock<u64v> odd =
-        philox4x32(one_row ? row_counters(at, 1, 2) : counters(next, 2), key);
+HL_INLINE PhiloxBlock<u32v> interleave(const PhiloxBlock<u64v>& even,
+                                       const PhiloxBlock<u64v>& odd) {
     PhiloxBlock<u32v> out;
     for (int i = 0; i < 4; ++i)
         out.word[i] = interleave_words(even.word[i], odd.word[i]);
     return out;
+}
+
+HL_INLINE PhiloxBlock<u64v> row_words(const Cursor& at, std::int64_t block, PhiloxKey key, f64v) {
+    return row_words(at, block, 1, key);
+}
+
+HL_INLINE PhiloxBlock<u32v> row_words(const Cursor& at, std::int64_t block, PhiloxKey key, f32v) {
+    return interleave(row_words(at, block, 2, key), row_words(at, block + 1, 2, key));
+}
+
+HL_INLINE PhiloxBlock<u64v> grid_words(const Cursor& at, PhiloxKey key, f64v) {
+    return philox4x32(counters(at, 1), key);
+}
+
+HL_INLINE PhiloxBlock<u32v> grid_words(const Cursor& at, PhiloxKey key, f32v) {
+    Cursor next = at;
+    next.advance(1);
+    return interleave(philox4x32(counters(at, 2), key), philox4x32(counters(next, 2), key));
 }
 
 // The coordinates of a pack of blocks that lie anywhere in the grid.
@@ -125,6 +144,36 @@ struct Fill {
     std::int64_t num_blocks;
 };
 
+// Fills with whole packs of one (step, chain), two at a time so that their chains of dependent
+// instructions overlap; returns the number of blocks.
+template <class V, class Law>
+HL_INLINE std::int64_t fill_row(const Cursor& at, std::int64_t left, PhiloxKey key,
+                                RealOf<V>* out) {
+    constexpr int lanes = LaneTraits<V>::lanes;
+    const RandomGrid& grid = at.grid;
+    const std::int64_t first = 4 * (at.first_block + at.block) - grid.first_coordinate;
+    if (first < 0) return 0;
+    const std::int64_t whole = (grid.num_coordinates - first) >> 2;
+    const std::int64_t count = left < whole ? left : whole;
+    RealOf<V>* const target = out + at.row() * grid.num_coordinates + first;
+    std::int64_t done = 0;
+    for (; done + 2 * lanes <= count; done += 2 * lanes) {
+        const auto x = row_words(at, at.block + done, key, V{});
+        const auto y = row_words(at, at.block + done + lanes, key, V{});
+        V values[8];
+        Law::template make<V>(x, values);
+        Law::template make<V>(y, values + 4);
+        store_interleaved(target + 4 * done, values);
+        store_interleaved(target + 4 * (done + lanes), values + 4);
+    }
+    for (; done + lanes <= count; done += lanes) {
+        V values[4];
+        Law::template make<V>(row_words(at, at.block + done, key, V{}), values);
+        store_interleaved(target + 4 * done, values);
+    }
+    return done;
+}
+
 template <class V, class Law>
 static Status fill_task(void* context, std::int64_t task) {
     constexpr int lanes = LaneTraits<V>::lanes;
@@ -134,16 +183,21 @@ static Status fill_task(void* context, std::int64_t task) {
     std::int64_t left = fill.num_blocks - task * blocks_per_task;
     left = left < blocks_per_task ? left : blocks_per_task;
     Cursor at(grid, task * blocks_per_task);
-    for (; left > 0; left -= lanes, at.advance(lanes)) {
-        const std::int64_t first = 4 * (at.first_block + at.block) - grid.first_coordinate;
+    while (left > 0) {
         const bool one_row = at.block + lanes <= at.blocks;
-        V values[4];
-        Law::template make<V>(pack_words(at, one_row, key, V{}), values);
-        if (left >= lanes && first >= 0 && first + 4 * lanes <= grid.num_coordinates) {
-            store_interleaved(fill.out + at.row() * grid.num_coordinates + first, values);
-        } else {
-            scatter(at, values, left < lanes ? static_cast<int>(left) : lanes, fill.out);
+        if (one_row) {
+            const std::int64_t done = fill_row<V, Law>(at, left, key, fill.out);
+            at.advance(done);
+            left -= done;
+            if (done > 0) continue;
         }
+        const int live = left < lanes ? static_cast<int>(left) : lanes;
+        V values[4];
+        Law::template make<V>(
+            one_row ? row_words(at, at.block, key, V{}) : grid_words(at, key, V{}), values);
+        scatter(at, values, live, fill.out);
+        at.advance(live);
+        left -= live;
     }
     return stop_requested() ? Status::interrupted("random") : Status::success();
 }

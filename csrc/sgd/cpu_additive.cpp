@@ -34,29 +34,49 @@ struct Separable {
     HL_MEMBER void advance(std::int64_t step) {
         const std::int64_t d = tile.chains.dim;
         for (std::int64_t j = 0; j < tile.chains.num_step_sizes; ++j) {
-            tile.good[j] = V{} <= V{};
+            tile.range[j].reset();
         }
         std::int64_t i = 0;
+        for (; i + 8 <= d; i += 8)
+            advance_two_blocks(step, i);
         for (; i + 4 <= d; i += 4)
             advance_block(step, i, 4);
         if (i < d) advance_block(step, i, static_cast<int>(d - i));
     }
 
   private:
+    // The long chains of dependent instructions that make the normals of two blocks overlap when
+    // their words come first.
+    HL_MEMBER void advance_two_blocks(std::int64_t step, std::int64_t i) {
+        const std::uint32_t block = static_cast<std::uint32_t>(i >> 2);
+        const PhiloxBlock<WordsOf<V>> x = draw_words(rows, step, block, key);
+        const PhiloxBlock<WordsOf<V>> y = draw_words(rows, step, block + 1, key);
+        V noise[8];
+        box_muller(x.word[0], x.word[1], noise[0], noise[1]);
+        box_muller(x.word[2], x.word[3], noise[2], noise[3]);
+        box_muller(y.word[0], y.word[1], noise[4], noise[5]);
+        box_muller(y.word[2], y.word[3], noise[6], noise[7]);
+        update(i, 8, noise);
+    }
+
     HL_MEMBER void advance_block(std::int64_t step, std::int64_t i, int count) {
-        const SgdChains<Real>& chains = tile.chains;
         V noise[4];
         draw_normals(rows, step, static_cast<std::uint32_t>(i >> 2), key, noise);
+        update(i, count, noise);
+    }
+
+    HL_MEMBER void update(std::int64_t i, int count, const V* noise) {
+        const SgdChains<Real>& chains = tile.chains;
         for (std::int64_t j = 0; j < chains.num_step_sizes; ++j) {
             const V* theta = tile.theta + j * chains.dim + i;
             V* next = tile.next + j * chains.dim + i;
-            Mask<V> good = tile.good[j];
+            Range<V> range = tile.range[j];
             for (int c = 0; c < count; ++c) {
                 const V g = gradient(i + c, theta[c], noise[c]);
                 next[c] = sgd_update(theta[c], chains.step_sizes[j], g);
-                good &= within(next[c], chains.divergence_limit);
+                range.add(next[c], chains.divergence_limit);
             }
-            tile.good[j] = good;
+            tile.range[j] = range;
         }
     }
 };
@@ -133,13 +153,14 @@ struct QuadraticFull {
         V* next = tile.next + j * d;
         for (std::int64_t i = 0; i < d; ++i)
             difference[i] = theta[i] - p.minimizer[i];
-        Mask<V> good = V{} <= V{};
+        Range<V> range;
+        range.reset();
         for (std::int64_t i = 0; i < d; ++i) {
             const V g = dot(d, p.matrix + i * d, difference) + noise[i];
             next[i] = sgd_update(theta[i], tile.chains.step_sizes[j], g);
-            good &= within(next[i], tile.chains.divergence_limit);
+            range.add(next[i], tile.chains.divergence_limit);
         }
-        tile.good[j] = good;
+        tile.range[j] = range;
     }
 };
 

@@ -7,22 +7,27 @@ namespace hl {
 inline namespace HL_ISA_NAMESPACE {
 namespace {
 
+// Coordinates of chains whose gradients are made before the chains are updated.
+constexpr std::int64_t coordinates_at_once = 1024;
+
 template <class V>
 struct CustomTile {
     static constexpr int lanes = LaneTraits<V>::lanes;
     using Real = RealOf<V>;
+    using Word = WordsOf<Real>;
 
-    const SgdChains<Real>& chains;
-    const SgdCustom<Real>& p;
+    // Copies: what is local does not have to be loaded again after each call of the gradient.
+    const SgdChains<Real> chains;
+    const SgdCustom<Real> p;
     PhiloxKey key;
-    std::int64_t first_chain;
-    int live;
+    std::int64_t first_chain, size;
+    int live, group;
     std::int64_t num_noise;
     PackRows<V> normal_rows, uniform_rows;
     void* memory;
-    Real* noise;     // (lanes, num_noise)
-    Real* gradient;  // (d,)
-    Real* next;      // (d,)
+    Real* noise;       // (lanes, num_noise)
+    Real* gradient;    // (group, J, d), then the next iterates
+    Real* step_sizes;  // (group, J, d)
 
     HL_MEMBER CustomTile(const SgdChains<Real>& c, const SgdCustom<Real>& parameters,
                          std::int64_t index)
@@ -30,14 +35,21 @@ struct CustomTile {
           p(parameters),
           key(philox_key(c.seed)),
           first_chain(index * lanes),
+          size(c.num_step_sizes * c.dim),
+          group(1),
           num_noise(parameters.num_normals + parameters.num_uniforms) {
         const std::int64_t left = c.num_chains - first_chain;
         live = left < lanes ? static_cast<int>(left) : lanes;
-        const std::int64_t reals = lanes * num_noise + 2 * c.dim;
+        while (2 * group <= lanes && 2 * group * size <= coordinates_at_once)
+            group *= 2;
+        const std::int64_t reals = lanes * num_noise + 2 * group * size;
         memory = std::malloc(static_cast<std::size_t>(reals) * sizeof(Real));
+        if (memory == nullptr) return;
         noise = static_cast<Real*>(memory);
         gradient = noise + lanes * num_noise;
-        next = gradient + c.dim;
+        step_sizes = gradient + group * size;
+        for (std::int64_t k = 0; k < group * size; ++k)
+            step_sizes[k] = c.step_sizes[k / c.dim % c.num_step_sizes];
     }
     HL_MEMBER ~CustomTile() { std::free(memory); }
     CustomTile(const CustomTile&) = delete;
@@ -63,25 +75,12 @@ struct CustomTile {
         }
     }
 
-    // One step of every copy of one chain.
-    HL_MEMBER Status advance(std::int64_t step, int lane) {
-        const std::int64_t d = chains.dim;
-        for (std::int64_t j = 0; j < chains.num_step_sizes; ++j) {
-            const std::int64_t cell = (first_chain + lane) * chains.num_step_sizes + j;
-            Real* const theta = chains.theta + cell * d;
-            if (chains.flags[cell] == 0) {
-                const std::int32_t returned =
-                    p.gradient(theta, noise + lane * num_noise, step, p.data, gradient);
-                if (HL_UNLIKELY(returned != 0)) {
-                    return Status::user_function("sgd_custom", returned, first_chain + lane);
-                }
-                update(theta, cell, chains.step_sizes[j], step);
-            }
-            if (chains.accumulate) {
-                double* const sums = chains.sums + cell * d;
-                for (std::int64_t i = 0; i < d; ++i)
-                    accumulate(sums + i, theta[i]);
-            }
+    HL_MEMBER Status advance(std::int64_t step) {
+        for (int lane = 0; lane < live; lane += group) {
+            const int count = live - lane < group ? live - lane : group;
+            const Status status = call_gradients(step, lane, count);
+            if (HL_UNLIKELY(!status.ok())) return status;
+            update((first_chain + lane) * chains.num_step_sizes, count * size, step);
         }
         return Status::success();
     }
@@ -96,19 +95,61 @@ struct CustomTile {
         }
     }
 
-    HL_MEMBER void update(Real* theta, std::int64_t cell, Real step_size, std::int64_t step) {
+    HL_MEMBER Status call_gradients(std::int64_t step, int lane, int count) {
         const std::int64_t d = chains.dim;
-        bool good = true;
-        for (std::int64_t i = 0; i < d; ++i) {
-            next[i] = sgd_update(theta[i], step_size, gradient[i]);
-            good = good && within(next[i], chains.divergence_limit);
+        std::int64_t cell = (first_chain + lane) * chains.num_step_sizes;
+        Real* target = gradient;
+        for (int c = lane; c < lane + count; ++c) {
+            for (std::int64_t j = 0; j < chains.num_step_sizes; ++j, ++cell, target += d) {
+                if (HL_UNLIKELY(chains.flags[cell] != 0)) {
+                    for (std::int64_t i = 0; i < d; ++i)
+                        target[i] = 0;
+                    continue;
+                }
+                const std::int32_t returned = p.gradient(
+                    chains.theta + cell * d, noise + c * num_noise, step, p.data, target);
+                if (HL_UNLIKELY(returned != 0)) {
+                    return Status::user_function("sgd_custom", returned, first_chain + c);
+                }
+            }
         }
-        if (HL_LIKELY(good)) {
+        return Status::success();
+    }
+
+    // The copies from `cell` on, `count` coordinates in all, as one vector.
+    HL_MEMBER void update(std::int64_t cell, std::int64_t count, std::int64_t step) {
+        Real* HL_RESTRICT theta = chains.theta + cell * chains.dim;
+        Real* HL_RESTRICT next = gradient;
+        const Real* HL_RESTRICT step_size = step_sizes;
+        Word outside = 0;
+        for (std::int64_t k = 0; k < count; ++k) {
+            next[k] = sgd_update(theta[k], step_size[k], next[k]);
+            outside |= within(next[k], chains.divergence_limit) ? Word{0} : Word{1};
+        }
+        if (HL_UNLIKELY(outside != 0)) keep_diverged(cell, count / chains.dim, step);
+        for (std::int64_t k = 0; k < count; ++k)
+            theta[k] = next[k];
+        if (!chains.accumulate) return;
+        double* HL_RESTRICT sums = chains.sums + cell * chains.dim;
+        for (std::int64_t k = 0; k < count; ++k)
+            accumulate(sums + k, theta[k]);
+    }
+
+    // Copies that left the range keep their last iterate from then on.
+    HL_MEMBER void keep_diverged(std::int64_t cell, std::int64_t count, std::int64_t step) {
+        const std::int64_t d = chains.dim;
+        for (std::int64_t c = 0; c < count; ++c) {
+            const Real* theta = chains.theta + (cell + c) * d;
+            Real* next = gradient + c * d;
+            bool good = true;
             for (std::int64_t i = 0; i < d; ++i)
-                theta[i] = next[i];
-        } else {
-            chains.flags[cell] = 1;
-            chains.diverged_at[cell] = step;
+                good = good && within(next[i], chains.divergence_limit);
+            if (good) continue;
+            for (std::int64_t i = 0; i < d; ++i)
+                next[i] = theta[i];
+            if (chains.flags[cell + c] != 0) continue;
+            chains.flags[cell + c] = 1;
+            chains.diverged_at[cell + c] = step;
         }
     }
 };
@@ -126,10 +167,8 @@ Status run_custom_tile(void* context, std::int64_t index) {
         tile.begin_block(step);
         for (; step < until; ++step) {
             tile.draw(step);
-            for (int lane = 0; lane < tile.live; ++lane) {
-                const Status status = tile.advance(step, lane);
-                if (HL_UNLIKELY(!status.ok())) return status;
-            }
+            const Status status = tile.advance(step);
+            if (HL_UNLIKELY(!status.ok())) return status;
         }
         if (stop_requested()) return Status::interrupted("sgd_custom");
     }

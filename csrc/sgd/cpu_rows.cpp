@@ -18,6 +18,8 @@ template <class V>
 struct RowSampler {
     static constexpr int lanes = LaneTraits<V>::lanes;
     using Real = RealOf<V>;
+    using Words = WordsOf<V>;
+    using Word = WordsOf<Real>;
 
     const SgdRows<Real>& p;
     PhiloxKey key;
@@ -38,43 +40,50 @@ struct RowSampler {
     }
 
     // The rows of every chain for samples first..last-1 of one step's minibatch,
-    // index[(sample - first) * lanes + lane].
-    HL_MEMBER void draw(std::int64_t step, std::int64_t first, std::int64_t last,
-                        std::int64_t* index) {
+    // index[sample - first][lane].
+    HL_MEMBER void draw(std::int64_t step, std::int64_t first, std::int64_t last, Words* index) {
         if (p.sampling == Sampling::iid) {
             for (std::int64_t r = first; r < last; r += 4)
-                draw_iid(step, r, index + (r - first) * lanes);
+                draw_iid(step, r, index + (r - first));
         } else {
-            for (std::int64_t r = first; r < last; ++r) {
-                draw_from_epoch(step * p.batch_size + r, index + (r - first) * lanes);
-            }
+            for (std::int64_t r = first; r < last; ++r)
+                draw_from_epoch(step * p.batch_size + r, index[r - first]);
         }
     }
 
   private:
-    HL_MEMBER void draw_iid(std::int64_t step, std::int64_t r, std::int64_t* index) const {
-        const PhiloxBlock<WordsOf<V>> block =
+    HL_MEMBER void draw_iid(std::int64_t step, std::int64_t r, Words* index) const {
+        const PhiloxBlock<Words> block =
             draw_words(rows, step, static_cast<std::uint32_t>(r >> 2), key);
         const int count = p.batch_size - r < 4 ? static_cast<int>(p.batch_size - r) : 4;
         for (int c = 0; c < count; ++c) {
-            for (int lane = 0; lane < lanes; ++lane) {
-                index[c * lanes + lane] =
-                    iid_row(static_cast<std::uint32_t>(block.word[c][lane]), p.num_rows,
-                            first_chain + static_cast<std::uint64_t>(lane), step, r + c, key);
+            if (HL_LIKELY(p.num_rows <= unbiased_above)) {
+                index[c] = multiply_high(block.word[c], static_cast<std::uint32_t>(p.num_rows));
+            } else {
+                draw_unbiased(block.word[c], step, r + c, index[c]);
             }
         }
     }
 
-    HL_MEMBER void draw_from_epoch(std::int64_t sample, std::int64_t* index) {
+    HL_MEMBER void draw_unbiased(const Words& word, std::int64_t step, std::int64_t r,
+                                 Words& index) const {
+        for (int lane = 0; lane < lanes; ++lane) {
+            index[lane] = static_cast<Word>(
+                iid_row(static_cast<std::uint32_t>(word[lane]), p.num_rows,
+                        first_chain + static_cast<std::uint64_t>(lane), step, r, key));
+        }
+    }
+
+    HL_MEMBER void draw_from_epoch(std::int64_t sample, Words& index) {
         const std::int64_t position = sample % p.num_rows;
         if (p.sampling == Sampling::sequential) {
             for (int lane = 0; lane < lanes; ++lane)
-                index[lane] = position;
+                index[lane] = static_cast<Word>(position);
             return;
         }
         if (sample / p.num_rows != epoch) begin_epoch(sample / p.num_rows);
         for (int lane = 0; lane < lanes; ++lane) {
-            index[lane] = permute(permutation[lane], position, p.num_rows);
+            index[lane] = static_cast<Word>(permute(permutation[lane], position, p.num_rows));
         }
     }
 
@@ -91,15 +100,16 @@ template <class V, class Loss>
 struct RowsProblem {
     using Parameters = SgdRows<RealOf<V>>;
     using Real = RealOf<V>;
+    using Words = WordsOf<V>;
     static constexpr int lanes = LaneTraits<V>::lanes;
 
     Tile<V>& tile;
     const Parameters& p;
     RowSampler<V> sampler;
-    V* columns;           // (d rounded up to 4,) the rows of this sample, one in each lane
-    V* sums;              // (J, d) sum of residual times row over the batch
-    std::int64_t* index;  // (samples at once, lanes) rows that are read now
-    std::int64_t* ahead;  // (samples at once, lanes) rows that are read next
+    V* columns;    // (d,) the rows of this sample, one in each lane
+    V* sums;       // (J, d) sum of residual times row over the batch
+    Words* index;  // (samples at once,) rows that are read now
+    Words* ahead;  // (samples at once,) rows that are read next
     bool prefetch;
 
     HL_MEMBER RowsProblem(Tile<V>& t, const Parameters& parameters)
@@ -107,16 +117,15 @@ struct RowsProblem {
           p(parameters),
           sampler(parameters, t),
           columns(t.scratch),
-          sums(columns + (t.chains.dim + 3) / 4 * 4),
-          index(reinterpret_cast<std::int64_t*>(sums + t.size)),
-          ahead(index + at_once(parameters) * lanes),
+          sums(columns + t.chains.dim),
+          index(reinterpret_cast<Words*>(sums + t.size)),
+          ahead(index + at_once(parameters)),
           prefetch(parameters.num_rows * t.chains.dim * static_cast<std::int64_t>(sizeof(Real)) >
                    prefetch_above) {}
 
     static HL_MEMBER std::int64_t scratch_packs(const SgdChains<Real>& chains,
                                                 const Parameters& p) {
-        const std::int64_t index_packs = at_once(p) * 8 / static_cast<std::int64_t>(sizeof(Real));
-        return chains.dim + 3 + chains.num_step_sizes * chains.dim + 2 * index_packs;
+        return chains.dim + chains.num_step_sizes * chains.dim + 2 * at_once(p);
     }
     HL_MEMBER std::int64_t step_cost() const {
         return 20 + 3 * p.batch_size * (tile.chains.dim + tile.size);
@@ -128,15 +137,17 @@ struct RowsProblem {
     }
 
     HL_MEMBER void advance(std::int64_t step) {
+        if (p.batch_size == 1) {
+            advance_by_one_row(step);
+            return;
+        }
         for (std::int64_t first = 0; first < p.batch_size; first += samples_at_once) {
             if (first > 0 && stop_requested()) return;  // so is what called this told
             const std::int64_t last = end_of(first);
-            std::int64_t* const drawn = ahead;
-            ahead = index;
-            index = drawn;
+            take_ahead();
             draw_next(step, last);
             for (std::int64_t r = first; r < last; ++r)
-                add_sample(index + (r - first) * lanes, r == 0);
+                add_sample(index[r - first], r == 0);
         }
         for (std::int64_t j = 0; j < tile.chains.num_step_sizes; ++j)
             update_copy(j);
@@ -150,6 +161,12 @@ struct RowsProblem {
         return p.batch_size - first < samples_at_once ? p.batch_size : first + samples_at_once;
     }
 
+    HL_MEMBER void take_ahead() {
+        Words* const drawn = ahead;
+        ahead = index;
+        index = drawn;
+    }
+
     // Draws what comes after sample `last` - 1 of a step: more of its minibatch, or the next one.
     HL_MEMBER void draw_next(std::int64_t step, std::int64_t last) {
         const bool same_step = last < p.batch_size;
@@ -161,35 +178,71 @@ struct RowsProblem {
 
     HL_MEMBER void prefetch_rows(std::int64_t samples) const {
         const std::int64_t bytes = tile.chains.dim * static_cast<std::int64_t>(sizeof(Real));
-        for (std::int64_t r = 0; r < samples * lanes; ++r) {
-            const char* row =
-                reinterpret_cast<const char*>(p.features + ahead[r] * tile.chains.dim);
-            for (std::int64_t offset = 0; offset < bytes; offset += 64) {
-                __builtin_prefetch(row + offset);
+        for (std::int64_t r = 0; r < samples; ++r) {
+            for (int lane = 0; lane < lanes; ++lane) {
+                const char* row = reinterpret_cast<const char*>(row_at(ahead[r], lane));
+                for (std::int64_t offset = 0; offset < bytes; offset += 64)
+                    __builtin_prefetch(row + offset);
             }
         }
     }
 
+    HL_MEMBER const Real* row_at(const Words& rows, int lane) const {
+        return p.features + static_cast<std::int64_t>(rows[lane]) * tile.chains.dim;
+    }
+
     // Turns the rows that the lanes drew into columns of packs.
-    HL_MEMBER V gather(const std::int64_t* rows) {
+    HL_MEMBER V gather(const Words& rows) {
         const std::int64_t d = tile.chains.dim;
         const Real* source[lanes];
         V target;
         for (int lane = 0; lane < lanes; ++lane) {
-            source[lane] = p.features + rows[lane] * d;
+            source[lane] = row_at(rows, lane);
             target[lane] = p.targets[rows[lane]];
         }
-        std::int64_t i = 0;
-        for (; i + 4 <= d; i += 4)
-            transpose_columns(source, i, columns + i);
-        for (; i < d; ++i) {
-            for (int lane = 0; lane < lanes; ++lane)
-                columns[i][lane] = source[lane][i];
+        if (d < 4) {
+            for (std::int64_t i = 0; i < d; ++i) {
+                for (int lane = 0; lane < lanes; ++lane)
+                    columns[i][lane] = source[lane][i];
+            }
+            return target;
         }
+        for (std::int64_t i = 0; i + 4 <= d; i += 4)
+            transpose_columns(source, i, columns + i);
+        // What is left over, together with columns that are there already.
+        if (d % 4 != 0) transpose_columns(source, d - 4, columns + d - 4);
         return target;
     }
 
-    HL_MEMBER void add_sample(const std::int64_t* rows, bool first) {
+    // A batch of one needs no sums, and dividing by its size would change nothing. The rows of the
+    // next step are drawn while the residuals, long chains of dependent instructions, are under
+    // way.
+    HL_MEMBER void advance_by_one_row(std::int64_t step) {
+        const std::int64_t d = tile.chains.dim;
+        take_ahead();
+        const V target = gather(index[0]);
+        for (std::int64_t j = 0; j < tile.chains.num_step_sizes; ++j)
+            sums[j] = Loss::residual(dot(d, columns, tile.theta + j * d), target);
+        draw_next(step, 1);
+        for (std::int64_t j = 0; j < tile.chains.num_step_sizes; ++j) {
+            const V residual = sums[j];
+            Range<V> range;
+            range.reset();
+            for (std::int64_t i = 0; i < d; ++i)
+                update(j, i, residual * columns[i], range);
+            tile.range[j] = range;
+        }
+    }
+
+    HL_MEMBER void update(std::int64_t j, std::int64_t i, V gradient, Range<V>& range) {
+        const std::int64_t at = j * tile.chains.dim + i;
+        const V theta = tile.theta[at];
+        const V next = sgd_update(theta, tile.chains.step_sizes[j], V(gradient + p.l2 * theta));
+        tile.next[at] = next;
+        range.add(next, tile.chains.divergence_limit);
+    }
+
+    HL_MEMBER void add_sample(const Words& rows, bool first) {
         const std::int64_t d = tile.chains.dim;
         const V target = gather(rows);
         for (std::int64_t j = 0; j < tile.chains.num_step_sizes; ++j) {
@@ -209,15 +262,11 @@ struct RowsProblem {
         const std::int64_t d = tile.chains.dim;
         const Real one = 1;
         const Real inverse_batch = one / static_cast<Real>(p.batch_size);
-        const V* theta = tile.theta + j * d;
-        V* next = tile.next + j * d;
-        Mask<V> good = V{} <= V{};
-        for (std::int64_t i = 0; i < d; ++i) {
-            const V g = sums[j * d + i] * inverse_batch + p.l2 * theta[i];
-            next[i] = sgd_update(theta[i], tile.chains.step_sizes[j], g);
-            good &= within(next[i], tile.chains.divergence_limit);
-        }
-        tile.good[j] = good;
+        Range<V> range;
+        range.reset();
+        for (std::int64_t i = 0; i < d; ++i)
+            update(j, i, sums[j * d + i] * inverse_batch, range);
+        tile.range[j] = range;
     }
 };
 

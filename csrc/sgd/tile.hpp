@@ -16,6 +16,32 @@ using Mask = decltype(V{} <= V{});
 
 constexpr std::int64_t tile_alignment = 64;
 
+// Whether all coordinates of a copy stay in range, lane by lane. For floats the largest magnitude
+// is kept as an integer, which orders NaN above infinity: one instruction less than comparing each.
+template <class V>
+struct Range {
+    V kept;
+
+    HL_MEMBER void reset() { kept = is_single<V> ? V{} : (V)(V{} <= V{}); }
+
+    HL_MEMBER void add(V x, RealOf<V> limit) {
+        if constexpr (is_single<V>) {
+            const i32v bits = (i32v)as_words(magnitude(x)), largest = (i32v)kept;
+            kept = (V)(bits > largest ? bits : largest);
+        } else {
+            kept = (V)((Mask<V>)kept & within(x, limit));
+        }
+    }
+
+    HL_MEMBER Mask<V> good(RealOf<V> limit) const {
+        if constexpr (is_single<V>) {
+            return (i32v)kept <= (i32v)as_words(broadcast<V>(limit));
+        } else {
+            return (Mask<V>)kept;
+        }
+    }
+};
+
 template <class V>
 struct Tile {
     static constexpr int lanes = LaneTraits<V>::lanes;
@@ -26,28 +52,37 @@ struct Tile {
     int live;  // lanes that hold a chain; the others repeat the first
     std::int64_t size;
     void* memory;
-    V* theta;         // (J, d)
-    V* next;          // (J, d)
+    // A ring of iterates, (depth, J, d): they are added to the sums `depth` at a time, in order, so
+    // that the sums are loaded and stored less often.
+    V* iterates;
+    int depth, position;
+    V* theta;         // (J, d) in the ring
+    V* next;          // (J, d) in the ring, at `position`
     double* sums;     // (J, d, lanes)
-    Mask<V>* good;    // (J,) lanes whose step stayed in range
+    Range<V>* range;  // (J,) whether the step stayed in range
     Mask<V>* frozen;  // (J,)
     V* scratch;
 
     HL_MEMBER Tile(const SgdChains<Real>& c, std::int64_t index, std::int64_t scratch_packs)
-        : chains(c), first_chain(index * lanes), size(c.num_step_sizes * c.dim) {
+        : chains(c),
+          first_chain(index * lanes),
+          size(c.num_step_sizes * c.dim),
+          depth(size * vector_bytes <= deep_below ? 4 : 2),
+          position(0) {
         const std::int64_t left = c.num_chains - first_chain;
         live = left < lanes ? static_cast<int>(left) : lanes;
         const std::int64_t sum_packs = size * static_cast<std::int64_t>(sizeof(double)) * lanes /
                                        static_cast<std::int64_t>(sizeof(V));
-        const std::int64_t packs = 2 * size + sum_packs + 2 * c.num_step_sizes + scratch_packs;
+        const std::int64_t packs = depth * size + sum_packs + 2 * c.num_step_sizes + scratch_packs;
         memory = std::aligned_alloc(tile_alignment,
                                     static_cast<std::size_t>(round_up(packs * vector_bytes)));
         if (memory == nullptr) return;
-        theta = static_cast<V*>(memory);
-        next = theta + size;
-        sums = reinterpret_cast<double*>(next + size);
-        good = reinterpret_cast<Mask<V>*>(next + size + sum_packs);
-        frozen = good + c.num_step_sizes;
+        iterates = static_cast<V*>(memory);
+        theta = iterates + (depth - 1) * size;
+        next = iterates;
+        sums = reinterpret_cast<double*>(iterates + depth * size);
+        range = reinterpret_cast<Range<V>*>(iterates + depth * size + sum_packs);
+        frozen = reinterpret_cast<Mask<V>*>(range + c.num_step_sizes);
         scratch = reinterpret_cast<V*>(frozen + c.num_step_sizes);
     }
 
@@ -75,7 +110,11 @@ struct Tile {
         }
     }
 
-    HL_MEMBER void store_state() const {
+    HL_MEMBER void store_state() {
+        if (chains.accumulate) {
+            for (int k = 0; k < position; ++k)
+                add_up<1>(iterates + k * size);
+        }
         for (int lane = 0; lane < live; ++lane) {
             Real* target = chains.theta + (first_chain + lane) * size;
             double* target_sums = chains.sums + (first_chain + lane) * size;
@@ -89,15 +128,19 @@ struct Tile {
     // Takes over the step: lanes that left the range keep their last iterate from then on.
     HL_MEMBER void commit(std::int64_t step) {
         for (std::int64_t j = 0; j < chains.num_step_sizes; ++j) {
-            const Mask<V> stopped = ~good[j] | frozen[j];
+            const Mask<V> stopped = ~range[j].good(chains.divergence_limit) | frozen[j];
             if (HL_UNLIKELY(any_lane(stopped))) freeze(j, stopped, step);
         }
-        V* const previous = theta;
         theta = next;
-        next = previous;
-        if (chains.accumulate) {
-            for (std::int64_t i = 0; i < size; ++i)
-                accumulate(sums + i * lanes, theta[i]);
+        next += size;
+        if (++position < depth) return;
+        next = iterates;
+        position = 0;
+        if (!chains.accumulate) return;
+        if (depth == 4) {
+            add_up<4>(iterates);
+        } else {
+            add_up<2>(iterates);
         }
     }
 
@@ -116,6 +159,13 @@ struct Tile {
 
   private:
     static constexpr std::int64_t vector_bytes = sizeof(V);
+    static constexpr std::int64_t deep_below = 4096;  // bytes of an iterate: all must fit into L1
+
+    template <int count>
+    HL_MEMBER void add_up(const V* first) {
+        for (std::int64_t i = 0; i < size; ++i)
+            accumulate<count>(sums + i * lanes, first + i, size);
+    }
 
     static HL_MEMBER std::int64_t round_up(std::int64_t bytes) {
         return (bytes + tile_alignment - 1) / tile_alignment * tile_alignment;
@@ -139,7 +189,7 @@ struct Call {
 };
 
 // Problem<V>: scratch_packs(chains, parameters); (tile, parameters); begin_block(step, until) and
-// advance(step), which writes tile.next and tile.good.
+// advance(step), which writes tile.next and tile.range.
 template <class V, class Problem>
 static Status run_tile(void* context, std::int64_t index) {
     using Parameters = typename Problem::Parameters;
