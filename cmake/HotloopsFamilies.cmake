@@ -2,7 +2,7 @@
 #   cpu*.cpp         compiled once per instruction-set level, into _core
 #   bind.cpp, bind_*.cpp (but not bind_cuda*)  compiled once, into _core
 #   cuda*.cu, bind_cuda*.cpp                   into _cuda, when that is built
-#   step*.hpp, kernels.hpp, custom*.cuh        installed with the headers of the package
+#   step*.hpp, *kernels.hpp, custom*.cuh and what those include   installed with the headers of the package
 
 set(HOTLOOPS_DRIVER_LIST "${CMAKE_CURRENT_BINARY_DIR}/driver_objects.txt")
 
@@ -37,7 +37,8 @@ endfunction()
 function(hotloops_add_core)
     find_package(Threads REQUIRED)
     add_library(hotloops_core OBJECT
-        csrc/core/dispatch.cpp csrc/core/pool.cpp csrc/core/threads.cpp)
+        csrc/core/blas.cpp csrc/core/dispatch.cpp csrc/core/finite.cpp csrc/core/pool.cpp
+        csrc/core/threads.cpp)
     target_link_libraries(hotloops_core PUBLIC hotloops_flags Threads::Threads)
 
     pybind11_add_module(_core MODULE NO_EXTRAS
@@ -49,8 +50,9 @@ function(hotloops_add_core)
     install(TARGETS _core LIBRARY DESTINATION hotloops)
 
     if(HOTLOOPS_WITH_CUDA)
-        pybind11_add_module(_cuda MODULE NO_EXTRAS csrc/module_cuda.cpp csrc/core/bind_cuda.cpp)
-        target_link_libraries(_cuda PRIVATE hotloops_flags CUDA::cudart_static)
+        pybind11_add_module(_cuda MODULE NO_EXTRAS
+            csrc/module_cuda.cpp csrc/core/bind_cuda.cpp csrc/core/cublas.cpp)
+        target_link_libraries(_cuda PRIVATE hotloops_flags CUDA::cudart_static ${CMAKE_DL_LIBS})
         set_target_properties(_cuda PROPERTIES CUDA_ARCHITECTURES "${HOTLOOPS_CUDA_TARGETS}")
         hotloops_describe_build(_cuda)
         hotloops_limit_exports(_cuda)
@@ -91,7 +93,8 @@ function(hotloops_add_family name)
     endif()
 
     install(DIRECTORY csrc/${name} DESTINATION hotloops/include/hotloops
-        FILES_MATCHING PATTERN "step*.hpp" PATTERN "kernels.hpp" PATTERN "custom*.cuh")
+        FILES_MATCHING PATTERN "step*.hpp" PATTERN "*kernels.hpp" PATTERN "custom*.cuh"
+        PATTERN "cuda_chain.cuh" PATTERN "cuda_lane.cuh")
 endfunction()
 
 # A weak symbol in a driver object may be chosen by the linker for every level, and then a processor
@@ -113,8 +116,10 @@ function(hotloops_install_headers)
     install(DIRECTORY csrc/core DESTINATION hotloops/include/hotloops
         FILES_MATCHING PATTERN "*.hpp" PATTERN "*.cuh" PATTERN "rtc/cstdint"
         PATTERN "bind*.hpp" EXCLUDE
+        PATTERN "cublas.hpp" EXCLUDE
         PATTERN "cuda_launch.hpp" EXCLUDE
         PATTERN "dispatch.hpp" EXCLUDE
+        PATTERN "finite.hpp" EXCLUDE
         PATTERN "interrupt.hpp" EXCLUDE
         PATTERN "pool.hpp" EXCLUDE)
     include(CMakePackageConfigHelpers)

@@ -1,5 +1,6 @@
 #include "bind.hpp"
 
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -7,6 +8,7 @@
 
 #include "bind_status.hpp"
 #include "dispatch.hpp"
+#include "finite.hpp"
 #include "interrupt.hpp"
 #include "pool.hpp"
 
@@ -42,6 +44,7 @@ py::dict status_codes() {
     codes["user_function"] = static_cast<int>(Code::user_function);
     codes["internal"] = static_cast<int>(Code::internal);
     codes["cuda"] = static_cast<int>(Code::cuda);
+    codes["numerical"] = static_cast<int>(Code::numerical);
     return codes;
 }
 
@@ -67,6 +70,22 @@ py::dict build_info() {
     return info;
 }
 
+bool finite_buffers(const py::array_t<std::uint64_t, py::array::c_style>& addresses,
+                    const py::array_t<std::int64_t, py::array::c_style>& sizes, int precision,
+                    int num_threads) {
+    if (addresses.size() != sizes.size())
+        throw py::value_error("all_finite: addresses and sizes must agree in length");
+    bool finite = true;
+    Status status = Status::success();
+    {
+        py::gil_scoped_release release;
+        status = all_finite(addresses.data(), sizes.data(), sizes.size(),
+                            static_cast<Precision>(precision), num_threads, finite);
+    }
+    throw_status(status);
+    return finite;
+}
+
 void refuse_bad_environment() {
     for (const char* error : {isa_error(), num_threads_error()}) {
         if (error != nullptr) throw py::import_error(error);
@@ -87,6 +106,8 @@ void register_core(py::module_& module) {
     module.def("compiler", [] { return HL_COMPILER; });
     module.def("build_info", &build_info);
     module.def("status_codes", &status_codes);
+    module.def("all_finite", &finite_buffers, py::arg("addresses").noconvert(),
+               py::arg("sizes").noconvert(), py::arg("precision"), py::arg("num_threads"));
     register_test_hooks(module);
 }
 

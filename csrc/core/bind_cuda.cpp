@@ -5,6 +5,7 @@
 
 #include "bind.hpp"
 #include "bind_status.hpp"
+#include "cublas.hpp"
 
 namespace py = pybind11;
 
@@ -61,6 +62,14 @@ void register_core_cuda(py::module_& module) {
     register_status_translator();
     module.def("device_count", &device_count);
     module.def("driver_state", &driver_state);
+    // Empty, or why cuBLAS cannot be used from there.
+    module.def(
+        "load_cublas",
+        [](const std::string& path) {
+            const char* const reason = load_cublas(path.c_str());
+            return std::string(reason == nullptr ? "" : reason);
+        },
+        py::arg("path"));
     module.def("architectures", [] { return HL_CUDA_ARCHITECTURES; });
 }
 

@@ -15,6 +15,9 @@
 #define HL_MEMBER inline __attribute__((always_inline))
 #endif
 
+// Static functions that several kernels of an object share, and that are called rarely.
+#define HL_NOINLINE __attribute__((noinline))
+
 #define HL_RESTRICT __restrict__
 #define HL_LIKELY(condition) __builtin_expect(static_cast<bool>(condition), 1)
 #define HL_UNLIKELY(condition) __builtin_expect(static_cast<bool>(condition), 0)

@@ -17,7 +17,24 @@
 #define HL_MAX_BLOCKS 0x7fffffff
 #endif
 
+// And this, to see that runs are cut.
+#if defined(HL_CUDA_SHIM)
+#define HL_MOST_STEPS hl_shim::max_steps
+#else
+#define HL_MOST_STEPS 10000
+#endif
+
 namespace hl {
+
+// Steps of one launch of chains: about as many as `wanted`, which keeps it short, and none beyond
+// the step at which the low counter word wraps.
+inline std::int64_t launch_steps(std::int64_t first_step, std::int64_t num_steps, double wanted) {
+    const double most = wanted < HL_MOST_STEPS ? wanted : HL_MOST_STEPS;
+    const std::int64_t count = most > 4.0 ? static_cast<std::int64_t>(most) : 4;
+    const std::int64_t wrap = ((first_step >> 32) + 1) << 32;
+    const std::int64_t room = num_steps < wrap - first_step ? num_steps : wrap - first_step;
+    return count < room ? count : room;
+}
 
 // Where the kernels of one call run. They allocate nothing: what they need beyond the caller's
 // arrays is in the workspace, whose size a function beside each kernel tells.

@@ -111,9 +111,9 @@ HL_INLINE void polar_turns(V r, WordsOf<V> turn, V& along, V& across) {
     across = flip_sign(V(r * (odd_quadrant ? cosine : sine)), y);
 }
 
-// exp(x) for |x| <= 80 in float, |x| <= 700 in double.
+// exp(x) = scale (1 + what is returned), for |x| <= 80 in float, |x| <= 700 in double.
 template <class V>
-HL_INLINE V exp_bounded(V x) {
+HL_INLINE V exp_reduced(V x, V& scale) {
     if constexpr (is_single<V>) {
         // Adding 1.5 2^23 rounds to an integer and leaves it in the low bits.
         const V magic = x * 0x1.715476p+0f + 0x1.8p+23f;
@@ -121,8 +121,8 @@ HL_INLINE V exp_bounded(V x) {
         const V r = (x - k * 0x1.62ep-1f) - k * 0x1.0bfbe8p-15f;
         const V e = 0.5f + r * (0x1.555486p-3f +
                                 r * (0x1.555454p-5f + r * (0x1.124148p-7f + r * 0x1.6dbc64p-10f)));
-        const V p = 1.0f + (r + (r * r) * e);
-        return p * as_real((as_words(magic) << 23) + 0x3f800000u);
+        scale = as_real((as_words(magic) << 23) + 0x3f800000u);
+        return r + (r * r) * e;
     } else {
         const V magic = x * 0x1.71547652b82fep+0 + 0x1.8p+52;
         const V k = magic - 0x1.8p+52;
@@ -135,9 +135,18 @@ HL_INLINE V exp_bounded(V x) {
         const V e67 = 0x1.a019923726903p-16 + r * 0x1.71ddde8adfb28p-19;
         const V e89 = 0x1.28b460d087ae8p-22 + r * 0x1.af87c2987e52ep-26;
         const V e = (e01 + r2 * e23) + r4 * ((e45 + r2 * e67) + r4 * e89);
-        const V p = 1.0 + (r + r2 * e);
-        return p * as_real((as_words(magic) << 52) + 0x3ff0000000000000u);
+        scale = as_real((as_words(magic) << 52) + 0x3ff0000000000000u);
+        return r + r2 * e;
     }
+}
+
+// exp(x) for |x| <= 80 in float, |x| <= 700 in double.
+template <class V>
+HL_INLINE V exp_bounded(V x) {
+    V scale;
+    const RealOf<V> one = 1;
+    const V p = one + exp_reduced(x, scale);
+    return p * scale;
 }
 
 // 1 / (1 + exp(-x)); |x| is clamped to 40 (float) or 700 (double), beyond which nothing changes.
@@ -151,25 +160,31 @@ HL_INLINE V sigmoid(V x) {
     return one / (one + exp_bounded(V(-x)));
 }
 
-// sin(x), absolute error about 1 ulp of 1 for |x| <= 100 (float) or 10^6 (double).
+// x in quarter turns, less the nearest whole number, whose last bits are the quadrant: |x| <= 100
+// in float, 10^6 in double.
 template <class V>
-HL_INLINE V sine(V x) {
-    WordsOf<V> quadrant;
-    V t;
+HL_INLINE V quarter_turns(V x, WordsOf<V>& quadrant) {
     if constexpr (is_single<V>) {
         const V magic = x * 0x1.45f306p-1f + 0x1.8p+23f;
         const V k = magic - 0x1.8p+23f;
         const V r = ((x - k * 0x1.92p+0f) - k * 0x1.fbp-12f) - k * 0x1.5110b4p-22f;
-        t = r * 0x1.45f306p-1f;
         quadrant = as_words(magic);
+        return r * 0x1.45f306p-1f;
     } else {
         const V magic = x * 0x1.45f306dc9c883p-1 + 0x1.8p+52;
         const V k = magic - 0x1.8p+52;
         const V r = ((x - k * 0x1.921fb54400000p+0) - k * 0x1.0b4611a600000p-34) -
                     k * 0x1.3198a2e037073p-69;
-        t = r * 0x1.45f306dc9c883p-1;
         quadrant = as_words(magic);
+        return r * 0x1.45f306dc9c883p-1;
     }
+}
+
+// sin(x), absolute error about 1 ulp of 1 for |x| <= 100 (float) or 10^6 (double).
+template <class V>
+HL_INLINE V sine(V x) {
+    WordsOf<V> quadrant;
+    const V t = quarter_turns(x, quadrant);
     V sine_part, cosine_part;
     sincos_quarter(t, sine_part, cosine_part);
     const auto odd_quadrant = (quadrant & 1) != 0;

@@ -82,6 +82,28 @@ HL_INLINE double square_root(double x) {
 #endif
 }
 
+// a b + c, rounded once on every level but base, which has no such instruction: what uses it is of
+// class B.
+HL_INLINE float multiply_add(float a, float b, float c) {
+#if defined(__CUDA_ARCH__)
+    return __fmaf_rn(a, b, c);
+#elif defined(__FMA__) || defined(__aarch64__)
+    return __builtin_fmaf(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
+HL_INLINE double multiply_add(double a, double b, double c) {
+#if defined(__CUDA_ARCH__)
+    return __fma_rn(a, b, c);
+#elif defined(__FMA__) || defined(__aarch64__)
+    return __builtin_fma(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
 // Low 32 bits of each lane times a 32-bit constant, all 64 bits of the product.
 HL_INLINE std::uint64_t multiply_wide(std::uint64_t a, std::uint32_t b) {
     return (a & 0xffffffffu) * b;
@@ -98,6 +120,11 @@ HL_INLINE V load(const void* source) {
     V value;
     __builtin_memcpy(&value, source, sizeof value);
     return value;
+}
+
+template <class V>
+HL_INLINE void store(void* target, V value) {
+    __builtin_memcpy(target, &value, sizeof value);
 }
 
 HL_INLINE bool any_lane(bool mask) {
@@ -178,6 +205,38 @@ HL_INLINE f64v square_root(f64v x) {
 #endif
 }
 
+HL_INLINE f32v multiply_add(f32v a, f32v b, f32v c) {
+#if defined(HL_ISA_V4)
+    return (f32v)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(HL_ISA_V3)
+    return (f32v)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__aarch64__)
+    return (f32v)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+    return a * b + c;
+#endif
+}
+
+HL_INLINE f64v multiply_add(f64v a, f64v b, f64v c) {
+#if defined(HL_ISA_V4)
+    return (f64v)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#elif defined(HL_ISA_V3)
+    return (f64v)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+#elif defined(__aarch64__)
+    return (f64v)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+#else
+    return a * b + c;
+#endif
+}
+
+// A number in all lanes, times a pack.
+HL_INLINE f32v multiply_add(float a, f32v b, f32v c) {
+    return multiply_add(broadcast<f32v>(a), b, c);
+}
+HL_INLINE f64v multiply_add(double a, f64v b, f64v c) {
+    return multiply_add(broadcast<f64v>(a), b, c);
+}
+
 // Compilers do not find the widening multiply in (a & mask) * b, hence the intrinsics.
 HL_INLINE u64v multiply_wide(u64v a, std::uint32_t b) {
 #if defined(HL_ISA_V4)
@@ -233,6 +292,24 @@ HL_INLINE bool any_lane(Mask mask) {
 #endif
 }
 
+// Bit i is set when lane i is; for masks of 64-bit lanes.
+template <class Mask>
+HL_INLINE std::uint32_t lane_bits(Mask mask) {
+    static_assert(sizeof(mask[0]) == 8, "64-bit lanes only");
+#if defined(HL_ISA_V4)
+    return _mm512_movepi64_mask((__m512i)mask);
+#elif defined(HL_ISA_V3)
+    return static_cast<std::uint32_t>(_mm256_movemask_pd((__m256d)mask));
+#elif defined(__SSE2__)
+    return static_cast<std::uint32_t>(_mm_movemask_pd((__m128d)mask));
+#else
+    std::uint32_t bits = 0;
+    for (int i = 0; i < HL_LANE_BYTES / 8; ++i)
+        bits |= mask[i] != 0 ? 1u << i : 0u;
+    return bits;
+#endif
+}
+
 template <class Mask>
 HL_INLINE bool lane_is_set(Mask mask, int lane) {
     return mask[lane] != 0;
@@ -248,6 +325,25 @@ HL_INLINE f64v load_widened(const float* source) {
     typedef float Half __attribute__((vector_size(HL_LANE_BYTES / 2)));
     return __builtin_convertvector(load<Half>(source), f64v);
 #endif
+}
+
+HL_INLINE f64v load_widened(const double* source) {
+    return load<f64v>(source);
+}
+
+HL_INLINE void store_narrowed(float* target, f64v value) {
+#if defined(HL_ISA_V4)
+    _mm256_storeu_ps(target, _mm512_cvtpd_ps((__m512d)value));
+#elif defined(HL_ISA_V3)
+    _mm_storeu_ps(target, _mm256_cvtpd_ps((__m256d)value));
+#else
+    for (int i = 0; i < LaneTraits<f64v>::lanes; ++i)
+        target[i] = static_cast<float>(value[i]);
+#endif
+}
+
+HL_INLINE void store_narrowed(double* target, f64v value) {
+    store(target, value);
 }
 
 // sums[lane] += x[0][lane], then x[stride][lane], ... in double: `count` packs, one after the
@@ -359,6 +455,23 @@ HL_INLINE void transpose_columns(const double* const* rows, std::int64_t offset,
         columns[half] = unpack_low(a, b);
         columns[half + 1] = unpack_high(a, b);
     }
+}
+
+// All `dim` columns of one row for each lane.
+template <class V>
+HL_INLINE void gather_columns(const typename LaneTraits<V>::Real* const* rows, std::int64_t dim,
+                              V* columns) {
+    if (dim < 4) {
+        for (std::int64_t i = 0; i < dim; ++i) {
+            for (int lane = 0; lane < LaneTraits<V>::lanes; ++lane)
+                columns[i][lane] = rows[lane][i];
+        }
+        return;
+    }
+    for (std::int64_t i = 0; i + 4 <= dim; i += 4)
+        transpose_columns(rows, i, columns + i);
+    // What is left over, together with columns that are there already.
+    if (dim % 4 != 0) transpose_columns(rows, dim - 4, columns + dim - 4);
 }
 
 // The inverse of transpose_columns: four values of each lane, lane after lane, to `target`.

@@ -22,6 +22,15 @@ enum class Stream : std::uint32_t {
     initial_points = 4,
     row_sampling = 5,
     exchange = 6,
+    permutation = 7,
+    participation = 8,
+    size_factors = 9,
+    counts = 10,
+    matching_noise = 11,
+    matching_choices = 12,
+    path_noise = 13,
+    weights = 14,
+    dropout = 15,
     user = 16,
 };
 

@@ -17,11 +17,13 @@ enum class Code : std::int32_t {
     user_function = 4,
     internal = 5,
     cuda = 6,
+    numerical = 7,
 };
 
 struct Status {
     Code code;
-    std::int32_t detail;  // user_function: what the function returned; cuda: the cudaError_t
+    std::int32_t detail;  // user_function: what the function returned; cuda: the cudaError_t;
+                          // numerical: the kernel's own reason
     const char* where;    // a string literal: the kernel, and what went wrong when the code alone
                           // does not say
     std::int64_t index;   // the row that failed, -1 when none can be named
@@ -44,6 +46,10 @@ struct Status {
     }
     static HL_MEMBER constexpr Status internal(const char* where, std::int64_t index = -1) {
         return {Code::internal, 0, where, index};
+    }
+    static HL_MEMBER constexpr Status numerical(const char* where, std::int32_t reason,
+                                                std::int64_t index) {
+        return {Code::numerical, reason, where, index};
     }
     static HL_MEMBER constexpr Status cuda(const char* where, std::int32_t error) {
         return {Code::cuda, error, where, -1};
