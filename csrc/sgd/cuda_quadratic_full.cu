@@ -89,7 +89,7 @@ struct Group {
         T* const next = difference + J * l.width;
         for (int j = 0; j < J; ++j) {
             share[j] = Share<T, R>(c, cell + j, lane, l.lanes, live, next + j * l.width);
-            step_size[j] = c.step_sizes[first_copy + j];
+            step_size[j] = c.step_sizes[chain * c.step_size_stride + first_copy + j];
             frozen |= c.flags[cell + j] != 0 ? 1u << j : 0u;
         }
     }

@@ -9,9 +9,7 @@
 // longer one runs on into the workspace while its threads note the first step that left the range;
 // a second kernel takes over the result, or runs the few chains that were hit again up to that
 // step.
-#include "../core/cuda_device.cuh"
-#include "cuda.hpp"
-#include "step.hpp"
+#include "cuda_quad.cuh"
 
 namespace hl {
 inline namespace HL_ISA_NAMESPACE {
@@ -20,158 +18,14 @@ namespace {
 constexpr int threads_per_block = 128;
 constexpr std::int64_t never = 0x7f7f7f7f7f7f7f7f;  // what a fill with bytes 0x7f writes
 
-// a (t - t*) + s xi for four coordinates.
-template <class T>
-struct QuadraticQuad {
-    using Parameters = SgdQuadratic<T>;
-    T curvature[4], minimizer[4], noise_scale[4];
-
-    HL_DEVICE_MEMBER QuadraticQuad(const Parameters& p, std::int64_t first, int count) {
-        for (int c = 0; c < 4; ++c) {
-            curvature[c] = c < count ? p.curvature[first + c] : T(0);
-            minimizer[c] = c < count ? p.minimizer[first + c] : T(0);
-            noise_scale[c] = c < count ? p.noise_scale[first + c] : T(0);
-        }
-    }
-    HL_DEVICE_MEMBER T operator()(int c, T theta, T noise) const {
-        return quadratic_gradient(theta, curvature[c], minimizer[c], noise_scale[c], noise);
-    }
-};
-
-// 2 t - sin(t + phase) + s xi.
-template <class T>
-struct CosineQuad {
-    using Parameters = SgdCosine<T>;
-    Parameters p;
-
-    HL_DEVICE_MEMBER CosineQuad(const Parameters& parameters, std::int64_t, int) : p(parameters) {}
-    HL_DEVICE_MEMBER T operator()(int, T theta, T noise) const {
-        return cosine_gradient(theta, p.phase, p.noise_scale, noise);
-    }
-};
-
-// Four coordinates of J copies of one chain.
-template <class T, int J, class Gradient>
-struct Quad {
-    T theta[J][4], next[J][4], step_size[J];
-    double sums[J][4];
-    unsigned frozen;  // bit j: copy j
-    int count;        // coordinates that exist; 0 for a thread without a chain
-    std::int64_t first, cell;
-    std::uint32_t block;
-    Gradient gradient;
-    PackRows<T> rows;
-    PhiloxKey key;
-
-    HL_DEVICE_MEMBER Quad(const SgdChains<T>& chains, const typename Gradient::Parameters& p,
-                          std::int64_t chain, std::int64_t block_index, std::int64_t first_copy,
-                          bool live)
-        : frozen(0),
-          count(live ? static_cast<int>(min_of(chains.dim - 4 * block_index, 4)) : 0),
-          first(4 * block_index),
-          cell(chain * chains.num_step_sizes + first_copy),
-          block(static_cast<std::uint32_t>(block_index)),
-          gradient(p, 4 * block_index, count),
-          key(philox_key(chains.seed)) {
-        rows =
-            PackRows<T>::prepare(static_cast<std::uint64_t>(chains.chain_offset + chain),
-                                 chains.first_step, static_cast<std::uint32_t>(Stream::noise), key);
-        for (int j = 0; j < J; ++j) {
-            step_size[j] = chains.step_sizes[first_copy + j];
-            for (int c = 0; c < 4; ++c) {
-                theta[j][c] = c < count ? chains.theta[at(chains, j, c)] : T(0);
-                sums[j][c] = c < count ? chains.sums[at(chains, j, c)] : 0.0;
-            }
-        }
-    }
-
-    HL_DEVICE_MEMBER std::int64_t at(const SgdChains<T>& chains, int j, int c) const {
-        return (cell + j) * chains.dim + first + c;
-    }
-
-    HL_DEVICE_MEMBER void store(const SgdChains<T>& chains) const {
-        for (int j = 0; j < J; ++j) {
-            for (int c = 0; c < 4; ++c) {
-                if (c >= count) continue;
-                chains.theta[at(chains, j, c)] = theta[j][c];
-                chains.sums[at(chains, j, c)] = sums[j][c];
-            }
-        }
-    }
-
-    // Writes `next`; returns the running copies of which a coordinate left the range.
-    HL_DEVICE_MEMBER unsigned propose(std::int64_t step, T limit) {
-        T noise[4];
-        draw_normals(rows, step, block, key, noise);
-        unsigned left = 0;
-        for (int j = 0; j < J; ++j) {
-            bool good = true;
-            for (int c = 0; c < 4; ++c) {
-                const T g = gradient(c, theta[j][c], noise[c]);
-                next[j][c] = sgd_update(theta[j][c], step_size[j], g);
-                good = good && (c >= count || within(next[j][c], limit));
-            }
-            left |= good ? 0u : 1u << j;
-        }
-        return left & ~frozen;
-    }
-
-    HL_DEVICE_MEMBER void commit(bool accumulate_sums) {
-        for (int j = 0; j < J; ++j) {
-            const bool stopped = (frozen >> j & 1u) != 0;
-            for (int c = 0; c < 4; ++c) {
-                theta[j][c] = stopped ? theta[j][c] : next[j][c];
-                if (accumulate_sums) accumulate(&sums[j][c], theta[j][c]);
-            }
-        }
-    }
-
-  private:
-    static HL_DEVICE_MEMBER std::int64_t min_of(std::int64_t a, std::int64_t b) {
-        return a < b ? a : b;
-    }
-};
-
-template <class T, int J, class Gradient>
-HL_DEVICE void run_in_warp(const SgdChains<T>& chains, Quad<T, J, Gradient>& quad,
-                           unsigned lanes_of_chain) {
-    for (int j = 0; j < J; ++j)
-        quad.frozen |= chains.flags[quad.cell + j] != 0 ? 1u << j : 0u;
-    const std::int64_t end = chains.first_step + chains.num_steps;
-    for (std::int64_t step = chains.first_step; step < end; ++step) {
-        const unsigned left = quad.propose(step, chains.divergence_limit);
-        if (__any_sync(full_warp, left != 0)) {
-            for (int j = 0; j < J; ++j) {
-                if (!any_in_group((left >> j & 1u) != 0, lanes_of_chain)) continue;
-                quad.frozen |= 1u << j;
-                if (quad.count == 0 || quad.block != 0) continue;
-                chains.flags[quad.cell + j] = 1;
-                chains.diverged_at[quad.cell + j] = step;
-            }
-        }
-        quad.commit(chains.accumulate);
-    }
-}
-
-// Chains of at most 32 blocks: as many in a warp as fit.
 template <class T, int J, class Gradient>
 __global__ void __launch_bounds__(threads_per_block)
     advance_in_warp(SgdChains<T> chains, typename Gradient::Parameters p, std::int64_t first_copy) {
-    const int blocks = static_cast<int>((chains.dim + 3) / 4);
-    const int chains_per_warp = warp_lanes / blocks;
-    const int lane = static_cast<int>(threadIdx.x) % warp_lanes;
-    const int slot = lane / blocks;
-    const bool spare = slot >= chains_per_warp;
-    const unsigned lanes = spare ? 0u : full_warp >> (warp_lanes - blocks) << (slot * blocks);
-    const std::int64_t stride = grid_threads() / warp_lanes * chains_per_warp;
-    std::int64_t first = grid_thread() / warp_lanes * chains_per_warp;
-    for (; first < chains.num_chains; first += stride) {
-        const bool live = !spare && first + slot < chains.num_chains;
-        Quad<T, J, Gradient> quad(chains, p, live ? first + slot : first, lane % blocks, first_copy,
-                                  live);
-        run_in_warp(chains, quad, lanes);
+    each_in_warp(chains, [&](std::int64_t chain, std::int64_t block, bool live, unsigned lanes) {
+        Quad<T, J, Gradient> quad(chains, p, chain, block, first_copy, live);
+        run_in_warp(chains, quad, lanes, [](const Quad<T, J, Gradient>&) {});
         quad.store(chains);
-    }
+    });
 }
 
 // The workspace of the chains that one launch of the two kernels below advances.
@@ -296,28 +150,18 @@ Status run_drafts(const SgdChains<T>& chains, const typename Gradient::Parameter
 template <class T, int J, class Gradient>
 Status run_warps(const SgdChains<T>& chains, const typename Gradient::Parameters& p,
                  const CudaCall& call, std::int64_t first_copy, const char* name) {
-    const std::int64_t chains_per_warp = warp_lanes / ceil_div(chains.dim, 4);
-    const std::int64_t warps = ceil_div(chains.num_chains, chains_per_warp);
     return launch(name, advance_in_warp<T, J, Gradient>,
-                  shape_for(warps * warp_lanes, threads_per_block), call, chains, p, first_copy);
+                  shape_for(threads_in_warps(chains), threads_per_block), call, chains, p,
+                  first_copy);
 }
 
-// Copies that one thread holds.
-constexpr int most_copies = 4;
 constexpr int most_draft_copies = 2;
 
 template <class T>
-bool fits_in_warp(const SgdChains<T>& chains) {
-    return chains.dim <= 4 * warp_lanes;
-}
-
-template <class T>
 std::int64_t steps_of_launch(const SgdChains<T>& chains) {
-    const int copies = sgd_next_group(chains.num_step_sizes, most_copies);
-    const double cost =
-        240 * sgd_operation_cost<T> + 4 * copies * (8 * sgd_operation_cost<T> + sgd_sum_cost);
+    const int copies = sgd_next_group(chains.num_step_sizes, most_quad_copies);
     return sgd_launch_steps(chains.first_step, chains.num_steps,
-                            chains.num_chains * ceil_div(chains.dim, 4), cost);
+                            chains.num_chains * ceil_div(chains.dim, 4), quad_cost<T>(copies));
 }
 
 template <class T, template <class> class Gradient>
@@ -327,7 +171,7 @@ Status run_separable(const SgdChains<T>& chains, const typename Gradient<T>::Par
     part.num_steps = steps_of_launch(chains);
     *steps_done = part.num_steps;
     if (fits_in_warp(chains)) {
-        return sgd_run_groups<most_copies>(
+        return sgd_run_groups<most_quad_copies>(
             chains.num_step_sizes, [&](auto group, std::int64_t first) {
                 return run_warps<T, decltype(group)::size, Gradient<T>>(part, p, call, first, name);
             });

@@ -6,10 +6,12 @@
 //     HL_SGD_CUSTOM_KERNEL(kernel, float, gradient, dim, copies, num_normals, num_uniforms)
 //
 // `noise` holds the normals, then the uniforms, the same for all copies of a chain. A gradient that
-// returns anything but 0 stops the run.
+// returns anything but 0 stops the run. HL_SGD_CUSTOM_GENERAL_KERNEL takes rules and statistics
+// too and needs a workspace.
 #pragma once
 
 #include "../core/cuda_device.cuh"
+#include "cuda_chain.cuh"
 #include "step.hpp"
 
 namespace hl {
@@ -75,6 +77,7 @@ HL_DEVICE std::int32_t custom_step(const SgdChains<T>& chains, Gradient gradient
     return 0;
 }
 
+// Without rules and statistics: the state in registers, unless it is long.
 template <class T, int dim, int copies, int normals, int uniforms, class Gradient>
 HL_DEVICE void run_custom_chain(const SgdChains<T>& chains, std::int64_t chain, Gradient gradient,
                                 const void* data, unsigned long long* failed) {
@@ -83,6 +86,7 @@ HL_DEVICE void run_custom_chain(const SgdChains<T>& chains, std::int64_t chain, 
     T held_theta[held ? size : 1];
     double held_sums[held ? size : 1];
     const std::int64_t first_cell = chain * copies;
+    const T* const step_sizes = chains.step_sizes + chain * chains.step_size_stride;
     T* const theta = held ? held_theta : chains.theta + first_cell * dim;
     double* const sums = held ? held_sums : chains.sums + first_cell * dim;
     for (int i = 0; held && i < size; ++i) {
@@ -97,7 +101,7 @@ HL_DEVICE void run_custom_chain(const SgdChains<T>& chains, std::int64_t chain, 
             if (chains.flags[first_cell + j] == 0) {
                 const std::int32_t returned =
                     custom_step<T, dim>(chains, gradient, data, noise.value, step, first_cell + j,
-                                        chains.step_sizes[j], theta + j * dim);
+                                        step_sizes[j], theta + j * dim);
                 if (returned != 0) {
                     atomicMin(failed, custom_failure(chain, returned));
                     return;
@@ -113,33 +117,104 @@ HL_DEVICE void run_custom_chain(const SgdChains<T>& chains, std::int64_t chain, 
     }
 }
 
-// Every chain, unless an earlier launch has failed.
+// The problem of run_chain.
+template <class T, int dim, int normals, int uniforms, class Gradient>
+struct CustomPull {
+    const SgdChains<T>& chains;
+    std::int64_t chain;
+    Gradient gradient;
+    const void* data;
+    unsigned long long* failed;
+    CustomNoise<T, normals, uniforms> noise;
+
+    HL_DEVICE_MEMBER CustomPull(const SgdChains<T>& all, std::int64_t index, Gradient user,
+                                const void* user_data, unsigned long long* failure)
+        : chains(all),
+          chain(index),
+          gradient(user),
+          data(user_data),
+          failed(failure),
+          noise(all, index) {}
+
+    HL_DEVICE_MEMBER bool gradients(const ChainLanes<T>& lanes, std::int64_t step, bool) {
+        noise.draw(step);
+        T theta[dim], g[dim];
+        for (std::int64_t j = 0; j < lanes.copies; ++j) {
+            if (chains.flags[chain * lanes.copies + j] != 0) continue;
+            for (int i = 0; i < dim; ++i)
+                theta[i] = lanes.theta[j * dim + i];
+            const std::int32_t returned = gradient(theta, noise.value, step, data, g);
+            if (returned != 0) {
+                atomicMin(failed, custom_failure(chain, returned));
+                return false;
+            }
+            for (int i = 0; i < dim; ++i)
+                lanes.next[j * dim + i] = g[i];
+        }
+        return true;
+    }
+    HL_DEVICE_MEMBER void transition(std::int64_t) const {}
+    HL_DEVICE_MEMBER void store() const {}
+};
+
+// The steps of one launch out of those of `given`.
+template <class T>
+HL_DEVICE SgdChains<T> custom_launch(const SgdChains<T>& given, std::int64_t first_step,
+                                     std::int64_t num_steps) {
+    SgdChains<T> chains = given;
+    chains.statistics.count += first_step - chains.first_step;
+    chains.first_step = first_step;
+    chains.num_steps = num_steps;
+    return chains;
+}
+
+// Whether an earlier launch has failed.
+HL_DEVICE bool custom_failed(const unsigned long long* failed) {
+    return *static_cast<const volatile unsigned long long*>(failed) != custom_no_failure;
+}
+
 template <class T, int dim, int copies, int normals, int uniforms, class Gradient>
 HL_DEVICE void run_custom_chains(const SgdChains<T>& chains, Gradient gradient, const void* data,
                                  unsigned long long* failed) {
-    if (*static_cast<volatile unsigned long long*>(failed) != custom_no_failure) return;
+    if (custom_failed(failed)) return;
     for (std::int64_t chain = grid_thread(); chain < chains.num_chains; chain += grid_threads())
         run_custom_chain<T, dim, copies, normals, uniforms>(chains, chain, gradient, data, failed);
+}
+
+template <class T, int dim, int normals, int uniforms, class Gradient>
+HL_DEVICE void run_custom_general(const SgdChains<T>& chains, Gradient gradient, const void* data,
+                                  unsigned long long* failed, double* workspace) {
+    if (custom_failed(failed)) return;
+    run_chains(chains, workspace, 0, [&](std::int64_t chain, Lane<T>) {
+        return CustomPull<T, dim, normals, uniforms, Gradient>(chains, chain, gradient, data,
+                                                               failed);
+    });
 }
 
 }  // namespace HL_ISA_NAMESPACE
 }  // namespace hl
 
-#define HL_SGD_CUSTOM_KERNEL(name, T, gradient, dim, copies, num_normals, num_uniforms)            \
-    extern "C" __global__ void name(                                                               \
-        T* theta, double* sums, std::uint8_t* flags, std::int64_t* diverged_at,                    \
-        const T* step_sizes, std::int64_t num_chains, std::uint64_t seed,                          \
-        std::int64_t chain_offset, std::int64_t first_step, std::int64_t num_steps,                \
-        std::int32_t accumulate, T divergence_limit, const void* data,                             \
-        unsigned long long* failed) {                                                              \
-        const hl::SgdChains<T> chains{                                                             \
-            theta, sums, flags,        diverged_at, step_sizes, num_chains,      copies,           \
-            dim,   seed, chain_offset, first_step,  num_steps,  accumulate != 0, divergence_limit, \
-            1};                                                                                    \
-        const auto call = [](const T* t, const T* noise, std::int64_t step, const void* user,      \
-                             T* out) -> std::int32_t {                                             \
-            return gradient(t, noise, static_cast<long long>(step), user, out);                    \
-        };                                                                                         \
-        hl::run_custom_chains<T, dim, copies, num_normals, num_uniforms>(chains, call, data,       \
-                                                                         failed);                  \
+// `gradient` as the grid code calls it.
+#define HL_SGD_CUSTOM_CALL(T, gradient)                                                  \
+    [](const T* t, const T* noise, std::int64_t step, const void* data, T* out) -> int { \
+        return gradient(t, noise, static_cast<long long>(step), data, out);              \
+    }
+
+// The kernel of one launch: `steps` steps from `first` on out of those of `given`.
+#define HL_SGD_CUSTOM_KERNEL(name, T, gradient, dim, copies, num_normals, num_uniforms)     \
+    extern "C" __global__ void name(const hl::SgdChains<T>* given, std::int64_t first,      \
+                                    std::int64_t steps, const void* data,                   \
+                                    unsigned long long* failed, double*) {                  \
+        hl::run_custom_chains<T, dim, copies, num_normals, num_uniforms>(                   \
+            hl::custom_launch(*given, first, steps), HL_SGD_CUSTOM_CALL(T, gradient), data, \
+            failed);                                                                        \
+    }
+
+#define HL_SGD_CUSTOM_GENERAL_KERNEL(name, T, gradient, dim, copies, num_normals, num_uniforms) \
+    extern "C" __global__ void name(const hl::SgdChains<T>* given, std::int64_t first,          \
+                                    std::int64_t steps, const void* data,                       \
+                                    unsigned long long* failed, double* workspace) {            \
+        hl::run_custom_general<T, dim, num_normals, num_uniforms>(                              \
+            hl::custom_launch(*given, first, steps), HL_SGD_CUSTOM_CALL(T, gradient), data,     \
+            failed, workspace);                                                                 \
     }

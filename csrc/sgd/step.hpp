@@ -11,7 +11,7 @@ namespace hl {
 inline namespace HL_ISA_NAMESPACE {
 
 template <class V>
-HL_INLINE V sgd_update(V theta, RealOf<V> step_size, V gradient) {
+HL_INLINE V sgd_update(V theta, V step_size, V gradient) {
     return theta - step_size * gradient;
 }
 
@@ -71,22 +71,6 @@ HL_INLINE V dot(std::int64_t n, const A* a, const V* b) {
     if (k + 2 < n) sum.strand[2] += a[k + 2] * b[k + 2];
     return sum.total();
 }
-
-// What multiplies x in the gradient of (x^T t - y)^2 / 2.
-struct LeastSquaresLoss {
-    template <class V>
-    static HL_MEMBER V residual(V margin, V target) {
-        return margin - target;
-    }
-};
-
-// What multiplies x in the gradient of log(1 + exp(x^T t)) - y x^T t, y in {0, 1}.
-struct LogisticLoss {
-    template <class V>
-    static HL_MEMBER V residual(V margin, V target) {
-        return sigmoid(margin) - target;
-    }
-};
 
 // A row index below n from one word, with a bias of at most n 2^-32.
 HL_INLINE std::int64_t index_below(std::uint32_t word, std::int64_t n) {

@@ -7,6 +7,8 @@
 #include "../core/interrupt.hpp"
 #include "../core/pool.hpp"
 #include "step.hpp"
+#include "step_rules.hpp"
+#include "tile_statistics.hpp"
 
 namespace hl {
 inline namespace HL_ISA_NAMESPACE {
@@ -51,29 +53,38 @@ struct Tile {
     std::int64_t first_chain;
     int live;  // lanes that hold a chain; the others repeat the first
     std::int64_t size;
+    bool ruled;  // problems leave the gradient in `next` and apply_rules makes the step
     void* memory;
-    // A ring of iterates, (depth, J, d): they are added to the sums `depth` at a time, in order, so
-    // that the sums are loaded and stored less often.
+    // A ring of iterates, (depth, J, d): they are added to the sums several at a time, in order, so
+    // that the sums are loaded and stored less often. Those from `begin` on are not in yet.
     V* iterates;
-    int depth, position;
+    int depth, begin;
+    int group, left;  // steps that are added together next, and how many of them are to be made
     V* theta;         // (J, d) in the ring
-    V* next;          // (J, d) in the ring, at `position`
+    V* next;          // (J, d) in the ring, after `theta`
     double* sums;     // (J, d, lanes)
+    V* step_sizes;    // (J,)
+    V* auxiliary;     // (num_auxiliary,)
     Range<V>* range;  // (J,) whether the step stayed in range
     Mask<V>* frozen;  // (J,)
+    V* difference;    // (d,) for projections, when ruled
     V* scratch;
+    TileStatistics<V> statistics;
 
     HL_MEMBER Tile(const SgdChains<Real>& c, std::int64_t index, std::int64_t scratch_packs)
         : chains(c),
           first_chain(index * lanes),
           size(c.num_step_sizes * c.dim),
+          ruled(!c.rules.trivial()),
           depth(size * vector_bytes <= deep_below ? 4 : 2),
-          position(0) {
-        const std::int64_t left = c.num_chains - first_chain;
-        live = left < lanes ? static_cast<int>(left) : lanes;
-        const std::int64_t sum_packs = size * static_cast<std::int64_t>(sizeof(double)) * lanes /
-                                       static_cast<std::int64_t>(sizeof(V));
-        const std::int64_t packs = depth * size + sum_packs + 2 * c.num_step_sizes + scratch_packs;
+          begin(0),
+          statistics(c) {
+        const std::int64_t chains_left = c.num_chains - first_chain;
+        live = chains_left < lanes ? static_cast<int>(chains_left) : lanes;
+        const std::int64_t sum_packs = size * halves_of<V>;
+        const std::int64_t packs = depth * size + sum_packs + statistics.lay_out(nullptr, depth) +
+                                   3 * c.num_step_sizes + c.num_auxiliary + (ruled ? c.dim : 0) +
+                                   scratch_packs;
         memory = std::aligned_alloc(tile_alignment,
                                     static_cast<std::size_t>(round_up(packs * vector_bytes)));
         if (memory == nullptr) return;
@@ -81,9 +92,14 @@ struct Tile {
         theta = iterates + (depth - 1) * size;
         next = iterates;
         sums = reinterpret_cast<double*>(iterates + depth * size);
-        range = reinterpret_cast<Range<V>*>(iterates + depth * size + sum_packs);
+        f64v* const others = reinterpret_cast<f64v*>(sums) + sum_packs;
+        step_sizes = reinterpret_cast<V*>(others + statistics.lay_out(others, depth));
+        auxiliary = step_sizes + c.num_step_sizes;
+        range = reinterpret_cast<Range<V>*>(auxiliary + c.num_auxiliary);
         frozen = reinterpret_cast<Mask<V>*>(range + c.num_step_sizes);
-        scratch = reinterpret_cast<V*>(frozen + c.num_step_sizes);
+        difference = reinterpret_cast<V*>(frozen + c.num_step_sizes);
+        scratch = difference + (ruled ? c.dim : 0);
+        plan_group();
     }
 
     HL_MEMBER ~Tile() { std::free(memory); }
@@ -95,6 +111,7 @@ struct Tile {
     }
 
     HL_MEMBER void load_state() {
+        const std::int64_t copies = chains.num_step_sizes, numbers = chains.num_auxiliary;
         for (int lane = 0; lane < lanes; ++lane) {
             const std::int64_t chain = first_chain + (lane < live ? lane : 0);
             const Real* source = chains.theta + chain * size;
@@ -103,18 +120,20 @@ struct Tile {
                 theta[i][lane] = source[i];
                 sums[i * lanes + lane] = source_sums[i];
             }
-            for (std::int64_t j = 0; j < chains.num_step_sizes; ++j) {
-                const bool stopped = chains.flags[chain * chains.num_step_sizes + j] != 0;
+            for (std::int64_t j = 0; j < copies; ++j) {
+                const bool stopped = chains.flags[chain * copies + j] != 0;
                 frozen[j][lane] = stopped ? -1 : 0;
+                step_sizes[j][lane] = chains.step_sizes[chain * chains.step_size_stride + j];
             }
+            for (std::int64_t i = 0; i < numbers; ++i)
+                auxiliary[i][lane] = chains.auxiliary[chain * numbers + i];
         }
+        statistics.load(first_chain, live);
     }
 
     HL_MEMBER void store_state() {
-        if (chains.accumulate) {
-            for (int k = 0; k < position; ++k)
-                add_up<1>(iterates + k * size);
-        }
+        if (chains.accumulate) add_up(group - left);
+        const std::int64_t numbers = chains.num_auxiliary;
         for (int lane = 0; lane < live; ++lane) {
             Real* target = chains.theta + (first_chain + lane) * size;
             double* target_sums = chains.sums + (first_chain + lane) * size;
@@ -122,7 +141,34 @@ struct Tile {
                 target[i] = theta[i][lane];
                 target_sums[i] = sums[i * lanes + lane];
             }
+            for (std::int64_t i = 0; i < numbers; ++i)
+                chains.auxiliary[(first_chain + lane) * numbers + i] = auxiliary[i][lane];
         }
+        add_rows_that_wait(statistics);
+        add_gradients_that_wait(statistics);
+        statistics.store(first_chain, live);
+    }
+
+    // One copy's step along gradient(i, theta_i), or, under rules, only the gradient.
+    template <class Gradient>
+    HL_MEMBER void move(std::int64_t j, Gradient gradient) {
+        const std::int64_t d = chains.dim;
+        const V* const from = theta + j * d;
+        V* const to = next + j * d;
+        if (HL_UNLIKELY(ruled)) {
+            for (std::int64_t i = 0; i < d; ++i)
+                to[i] = gradient(i, from[i]);
+            return;
+        }
+        const V step_size = step_sizes[j];
+        Range<V> in_range;
+        in_range.reset();
+        for (std::int64_t i = 0; i < d; ++i) {
+            const V moved = sgd_update(from[i], step_size, V(gradient(i, from[i])));
+            to[i] = moved;
+            in_range.add(moved, chains.divergence_limit);
+        }
+        range[j] = in_range;
     }
 
     // Takes over the step: lanes that left the range keep their last iterate from then on.
@@ -133,15 +179,14 @@ struct Tile {
         }
         theta = next;
         next += size;
-        if (++position < depth) return;
-        next = iterates;
-        position = 0;
-        if (!chains.accumulate) return;
-        if (depth == 4) {
-            add_up<4>(iterates);
-        } else {
-            add_up<2>(iterates);
+        if (--left > 0) return;
+        if (chains.accumulate) add_up(group);
+        begin += group;
+        if (begin == depth) {
+            begin = 0;
+            next = iterates;
         }
+        plan_group();
     }
 
     HL_MEMBER void freeze(std::int64_t j, Mask<V> stopped, std::int64_t step) {
@@ -161,8 +206,38 @@ struct Tile {
     static constexpr std::int64_t vector_bytes = sizeof(V);
     static constexpr std::int64_t deep_below = 4096;  // bytes of an iterate: all must fit into L1
 
+    // Groups end where the ring ends and where the path wants the sums; plug-in estimates want the
+    // sums at each step.
+    HL_MEMBER void plan_group() {
+        const int room = depth - begin;
+        group = room;
+        if (chains.accumulate) {
+            const std::int64_t due = statistics.until_slot(room);
+            group = due < room ? static_cast<int>(due) : room;
+            if (statistics.plug) group = 1;
+        }
+        left = group;
+    }
+
+    // Adds the iterates from `begin` on.
+    HL_MEMBER void add_up(int steps) {
+        const V* const first = iterates + begin * size;
+        if (HL_UNLIKELY(statistics.any)) {
+            add_statistics(statistics, sums, first, steps);
+        } else if (HL_LIKELY(steps == 4)) {
+            add_sums<4>(first);
+        } else if (steps == 2) {
+            add_sums<2>(first);
+        } else {
+            for (int k = 0; k < steps; ++k)
+                add_sums<1>(first + k * size);
+        }
+        statistics.count += steps;
+        if (steps > 0) statistics.store_slot(sums, first_chain, live);
+    }
+
     template <int count>
-    HL_MEMBER void add_up(const V* first) {
+    HL_MEMBER void add_sums(const V* first) {
         for (std::int64_t i = 0; i < size; ++i)
             accumulate<count>(sums + i * lanes, first + i, size);
     }
@@ -171,6 +246,28 @@ struct Tile {
         return (bytes + tile_alignment - 1) / tile_alignment * tile_alignment;
     }
 };
+
+// From the gradients in `next` to the next iterates: clip, decay, update, project.
+template <class V>
+static HL_NOINLINE void apply_rules(Tile<V>& tile, std::int64_t step) {
+    const SgdChains<RealOf<V>>& chains = tile.chains;
+    const std::int64_t d = chains.dim;
+    const double factor = schedule_factor(chains.rules, step);
+    for (std::int64_t j = 0; j < chains.num_step_sizes; ++j) {
+        const V* const theta = tile.theta + j * d;
+        V* const next = tile.next + j * d;
+        rule_gradient(chains.rules, d, theta, next);
+        const V step_size = scheduled(chains.rules, tile.step_sizes[j], factor);
+        for (std::int64_t i = 0; i < d; ++i)
+            next[i] = sgd_update(theta[i], step_size, next[i]);
+        project(chains.rules, d, next, tile.difference);
+        Range<V> range;
+        range.reset();
+        for (std::int64_t i = 0; i < d; ++i)
+            range.add(next[i], chains.divergence_limit);
+        tile.range[j] = range;
+    }
+}
 
 // Where the block of steps that starts at `step` ends: a few thousand coordinate updates later, so
 // that an interrupt is seen soon, and before the step's low counter word wraps.
@@ -189,7 +286,7 @@ struct Call {
 };
 
 // Problem<V>: scratch_packs(chains, parameters); (tile, parameters); begin_block(step, until) and
-// advance(step), which writes tile.next and tile.range.
+// advance(step), which writes tile.next and, unless ruled, tile.range.
 template <class V, class Problem>
 static Status run_tile(void* context, std::int64_t index) {
     using Parameters = typename Problem::Parameters;
@@ -205,6 +302,7 @@ static Status run_tile(void* context, std::int64_t index) {
         problem.begin_block(step, until);
         for (; step < until; ++step) {
             problem.advance(step);
+            if (HL_UNLIKELY(tile.ruled)) apply_rules(tile, step);
             tile.commit(step);
         }
         if (stop_requested()) return Status::interrupted("sgd");

@@ -9,7 +9,10 @@ import numpy.typing as npt
 
 from hotloops import random
 from hotloops._runtime import validate
+from hotloops.sgd._callable_rules import Bends, record
+from hotloops.sgd._rules import NO_RULES, Rules
 from hotloops.sgd._state import ChainArrays
+from hotloops.sgd._statistics import StatisticsArrays
 
 __all__ = ["advance"]
 
@@ -30,6 +33,8 @@ def advance(
     accumulate: bool,
     divergence_limit: float,
     num_threads: int,
+    rules: Rules = NO_RULES,
+    statistics: StatisticsArrays | None = None,
 ) -> None:
     """Advance all chains by `num_steps` steps, in place; the order of operations of `step.hpp`."""
     grad, data, num_normals, num_uniforms = parameters
@@ -38,18 +43,26 @@ def advance(
     width = max(1, num_normals + num_uniforms)
     block = max(1, _NOISE_BYTES // (theta.itemsize * width * theta.shape[0]))
     limit = theta.dtype.type(divergence_limit)
+    averaged = 0 if statistics is None else statistics.count
+    bends = Bends(rules, theta.shape[2], theta.dtype)
     gradient = np.empty((theta.shape[0], theta.shape[2]), theta.dtype)
     for begin in range(first_step, first_step + num_steps, block):
         steps = range(begin, min(begin + block, first_step + num_steps))
         noise = _draw(seed, steps, chains, num_normals, num_uniforms, theta.dtype, num_threads)
         for step, drawn in zip(steps, noise, strict=True):
-            for j, step_size in enumerate(arrays.step_sizes):
+            sizes = bends.step_sizes(arrays.step_sizes, step)
+            for j in range(theta.shape[1]):
                 _evaluate(grad, theta[:, j], drawn, step, data, gradient)
-                with np.errstate(over="ignore", invalid="ignore"):
-                    proposed = theta[:, j] - step_size * gradient
+                with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                    bent = bends.gradient(gradient, theta[:, j])
+                    moved = theta[:, j] - sizes[..., j, None] * bent
+                    proposed = bends.project(moved)
                 _update(arrays, j, proposed, limit, step)
             if accumulate:
                 arrays.sums += theta
+                if statistics is not None:
+                    averaged += 1
+                    record(statistics, arrays, averaged)
 
 
 def _draw(

@@ -17,6 +17,7 @@ __all__ = ["advance", "source_of"]
 
 _NAME = "hl_cuda_sgd_custom"
 _THREADS_PER_BLOCK = 128
+_GENERAL_THREADS_PER_BLOCK = 64
 _MOST_BLOCKS = 2**31 - 1
 _NO_FAILURE = 2**64 - 1
 _REALS = {"float32": "float", "float64": "double"}
@@ -33,22 +34,29 @@ def source_of(
     copies: int,
     num_normals: int,
     num_uniforms: int,
+    general: bool = False,
 ) -> str:
-    """Return the CUDA C++ of a kernel around the function `entry` of the user's `source`."""
+    """Return the CUDA C++ of a kernel around the function `entry` of the user's `source`.
+
+    `general` is the one with rules and statistics.
+    """
+    macro = "HL_SGD_CUSTOM_GENERAL_KERNEL" if general else "HL_SGD_CUSTOM_KERNEL"
     return (
         f"// hotloops {hotloops.__version__}\n"
         "#include <hotloops/sgd/custom_cuda.cuh>\n"
         f"{source}\n"
-        f"HL_SGD_CUSTOM_KERNEL({_NAME}, {_REALS[dtype]}, {entry}, {dim}, {copies}, "
+        f"{macro}({_NAME}, {_REALS[dtype]}, {entry}, {dim}, {copies}, "
         f"{num_normals}, {num_uniforms})\n"
     )
 
 
 def advance(
-    place: Place,
+    chains: Any,
     arrays: ChainArrays,
     parameters: tuple[Any, ...],
     *,
+    general: bool,
+    place: Place,
     seed: int,
     chain_offset: int,
     first_step: int,
@@ -58,50 +66,57 @@ def advance(
 ) -> None:
     """Make `num_steps` steps of all chains, in place.
 
-    `parameters`: source, name of the gradient in it, CuPy array that it gets as ``data`` or None,
-    number of normals, number of uniforms. It waits for the steps, to see whether a gradient failed.
+    `chains` are what `arrays` are bound to, with rules and statistics when `general`. `parameters`:
+    source, name of the gradient in it, CuPy array that it gets as ``data`` or None, number of
+    normals, number of uniforms. It waits for the steps, to see whether a gradient failed.
     """
     import cupy
 
     source, entry, data, num_normals, num_uniforms = parameters
     num_chains, copies, dim = (int(length) for length in arrays.theta.shape)
     dtype = str(arrays.theta.dtype)
-    kernel = _compile(source, entry, dtype, dim, copies, num_normals, num_uniforms, place.device)
+    kernel = _compile(
+        source, entry, dtype, dim, copies, num_normals, num_uniforms, general, place.device
+    )
+    module = dispatch.cuda()
+    threads, blocks, workspace = _grid(module, chains, num_chains, general)
+    whole = chains.descriptor(
+        seed, chain_offset, first_step, num_steps, accumulate, divergence_limit
+    )
+    given = cupy.asarray(np.frombuffer(whole, np.uint8))
     failed = cupy.asarray(np.array([_NO_FAILURE], dtype=np.uint64))
     cost = _cost(dtype, dim, copies, num_normals + num_uniforms)
-    module = dispatch.cuda()
-    blocks = min(-(-num_chains // _THREADS_PER_BLOCK), _MOST_BLOCKS)
+    if general:
+        cost += module.sgd_statistics_cost(chains)
     queue = LaunchQueue()
     end = first_step + num_steps
     while first_step < end:
         count = module.sgd_launch_steps(first_step, end - first_step, num_chains, cost)
         values = (
-            *_checked(place, arrays),
-            np.int64(num_chains),
-            np.uint64(seed),
-            np.int64(chain_offset),
+            given,
             np.int64(first_step),
             np.int64(count),
-            np.int32(accumulate),
-            np.dtype(dtype).type(divergence_limit),
             np.uint64(0) if data is None else data,
             failed,
+            np.uint64(0) if workspace is None else workspace,
         )
-        kernel((blocks,), (_THREADS_PER_BLOCK,), values)
+        kernel((blocks,), (threads,), values)
         queue.launched()
         first_step += count
     _check(int(failed.get()[0]))
 
 
-def _checked(place: Place, arrays: ChainArrays) -> tuple[Any, ...]:
-    shape = tuple(int(length) for length in arrays.theta.shape)
-    dtype = arrays.theta.dtype
-    place.address("sgd", "theta", arrays.theta, shape, dtype)
-    place.address("sgd", "sums", arrays.sums, shape, "float64")
-    place.address("sgd", "flags", arrays.flags, shape[:2], "uint8")
-    place.address("sgd", "diverged_at", arrays.diverged_at, shape[:2], "int64")
-    place.address("sgd", "step_sizes", arrays.step_sizes, shape[1:2], dtype)
-    return arrays.theta, arrays.sums, arrays.flags, arrays.diverged_at, arrays.step_sizes
+def _grid(module: Any, chains: Any, num_chains: int, general: bool) -> tuple[int, int, Any]:
+    """Return threads a block, blocks, and the workspace of the general kernel."""
+    if not general:
+        blocks = min(-(-num_chains // _THREADS_PER_BLOCK), _MOST_BLOCKS)
+        return _THREADS_PER_BLOCK, blocks, None
+    import cupy
+
+    threads = _GENERAL_THREADS_PER_BLOCK
+    block_bytes = threads * module.sgd_custom_thread_bytes(chains)
+    size = module.sgd_workspace(-(-num_chains // threads), block_bytes)
+    return threads, size // block_bytes, cupy.empty(size, dtype="uint8")
 
 
 @functools.lru_cache(maxsize=64)
@@ -113,6 +128,7 @@ def _compile(
     copies: int,
     num_normals: int,
     num_uniforms: int,
+    general: bool,
     device: int,
 ) -> Any:
     """Return the kernel around a gradient, for one device.
@@ -123,7 +139,7 @@ def _compile(
 
     if not entry.isidentifier():
         raise ValueError(f"sgd_custom: the name of the gradient must be a name, got {entry!r}")
-    text = source_of(source, entry, dtype, dim, copies, num_normals, num_uniforms)
+    text = source_of(source, entry, dtype, dim, copies, num_normals, num_uniforms, general)
     headers = hotloops.get_include()
     options = (
         "--std=c++17",

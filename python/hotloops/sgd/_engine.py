@@ -11,7 +11,9 @@ import numpy as np
 
 from hotloops._runtime.progress import Progress
 from hotloops.sgd._problem import Problem
+from hotloops.sgd._rules import NO_RULES, Rules
 from hotloops.sgd._state import Advance, ChainArrays
+from hotloops.sgd._statistics import StatisticsArrays
 
 __all__ = ["Job", "Segment", "integrate"]
 
@@ -40,6 +42,7 @@ class Job:
     chain_offset: int
     first_step: int
     num_threads: int
+    rules: Rules = NO_RULES
 
     @property
     def kernel(self) -> str:
@@ -51,7 +54,11 @@ class Job:
 
 
 def integrate(
-    job: Job, arrays: ChainArrays, segments: list[Segment], bar: Progress
+    job: Job,
+    arrays: ChainArrays,
+    segments: list[Segment],
+    bar: Progress,
+    statistics: StatisticsArrays | None = None,
 ) -> tuple[int, list[tuple[Any, Any]]]:
     """Advance the chains in place; return the steps made and (sums, theta) at each snapshot."""
     advance = _driver(job.backend)
@@ -68,6 +75,9 @@ def integrate(
             if bar.out_of_time():
                 return done, snapshots
             count = left if whole else min(left, chunk)
+            if statistics is not None and segment.accumulate:
+                statistics.begin(arrays.theta)
+                count = min(count, statistics.room() or count)
             began = time.monotonic()
             advance(
                 arrays,
@@ -80,7 +90,11 @@ def integrate(
                 accumulate=segment.accumulate,
                 divergence_limit=job.problem.divergence_limit,
                 num_threads=job.num_threads,
+                rules=job.rules,
+                statistics=statistics,
             )
+            if statistics is not None and segment.accumulate:
+                statistics.count += count
             chunk = _next_chunk(chunk, count, time.monotonic() - began)
             done += count
             left -= count

@@ -16,20 +16,32 @@ __all__ = ["check_step_sizes", "combine", "extrapolate", "richardson_romberg_wei
 MAX_AMPLIFICATION = 100.0
 
 
-def check_step_sizes(function: str, step_sizes: Any) -> npt.NDArray[np.float64]:
-    """Return the step sizes as float64 (J,), positive and distinct."""
+def check_step_sizes(
+    function: str, step_sizes: Any, *, per_chain: bool = False
+) -> npt.NDArray[np.float64]:
+    """Return the step sizes as float64, positive and distinct: (J,), or (C, J) where allowed."""
     host, _ = arrays.import_array(function, "step_sizes", step_sizes)
     if hasattr(host, "get"):
         host = host.get()
     host = np.atleast_1d(host)
+    if per_chain and host.ndim > 2:
+        expectation = "have shape (J,) or (C, J)"
+        validate.fail(ValueError, function, "step_sizes", expectation, str(host.shape))
     steps: npt.NDArray[np.float64] = validate.array(
-        function, "step_sizes", host, shape=("J",), dtype=np.float64, positive=True, copy=True
+        function,
+        "step_sizes",
+        host,
+        shape=("C", "J") if per_chain and host.ndim == 2 else ("J",),
+        dtype=np.float64,
+        positive=True,
+        copy=True,
     )
-    distinct = np.unique(steps)
-    if distinct.size != steps.size:
-        twice = next(float(s) for s in distinct if np.count_nonzero(steps == s) > 1)
+    ordered = np.sort(steps, axis=-1)
+    twice = ordered[..., 1:][ordered[..., 1:] == ordered[..., :-1]]
+    if twice.size:
         expectation = "hold distinct step sizes"
-        validate.fail(ValueError, function, "step_sizes", expectation, f"{twice} more than once")
+        got = f"{float(twice[0])} more than once"
+        validate.fail(ValueError, function, "step_sizes", expectation, got)
     return steps
 
 
@@ -70,22 +82,24 @@ def richardson_romberg_weights(step_sizes: Any) -> npt.NDArray[np.float64]:
     >>> sgd.richardson_romberg_weights([0.1, 0.2]).round(12)
     array([ 2., -1.])
     """
-    return weights_of("richardson_romberg_weights", step_sizes)
+    steps = check_step_sizes("richardson_romberg_weights", step_sizes)
+    return weights_of("richardson_romberg_weights", steps)
 
 
 def weights_of(
     function: str, step_sizes: Any, *, stacklevel: int | None = 3
 ) -> npt.NDArray[np.float64]:
     """Compute the weights for a face that is called `function`; `stacklevel` None: no warning."""
-    steps = check_step_sizes(function, step_sizes)
+    steps = check_step_sizes(function, step_sizes, per_chain=True)
     weights = np.ones_like(steps)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for j, own in enumerate(steps):
-            others = np.delete(steps, j)
-            weights[j] = np.prod(others / (others - own))
-        amplification = float(np.abs(weights).sum())
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        for other in range(steps.shape[-1]):
+            factors = steps[..., other, None] / (steps[..., other, None] - steps)
+            factors[..., other] = 1.0
+            weights *= factors
+        amplification = float(np.abs(weights).sum(axis=-1).max())
     if not np.isfinite(amplification):
-        got = f"{steps.size} step sizes whose weights overflow"
+        got = f"{steps.shape[-1]} step sizes whose weights overflow"
         validate.fail(ValueError, function, "step_sizes", "have finite weights", got)
     if stacklevel is not None and amplification > MAX_AMPLIFICATION:
         warnings.warn(
@@ -97,11 +111,19 @@ def weights_of(
     return weights
 
 
-def combine(means: Any, weights: npt.NDArray[np.float64]) -> Any:
-    """Return ``sum_j w_j means[..., j, :]``, added in the order of j."""
-    total = means[..., 0, :] * float(weights[0])
-    for j in range(1, weights.size):
-        total = total + means[..., j, :] * float(weights[j])
+def combine(means: Any, weights: Any) -> Any:
+    """Return ``sum_j w_j means[..., j, :]``, added in the order of j.
+
+    `weights` is a NumPy array (J,), or (C, J) of the library of `means` (..., C, J, d).
+    """
+
+    def term(j: int) -> Any:
+        weight = float(weights[j]) if weights.ndim == 1 else weights[:, j, None]
+        return means[..., j, :] * weight
+
+    total = term(0)
+    for j in range(1, weights.shape[-1]):
+        total = total + term(j)
     return total
 
 
@@ -138,7 +160,8 @@ def extrapolate(means: Any, step_sizes: Any) -> Any:
     >>> sgd.extrapolate(np.array([[1.1], [1.2]]), [0.1, 0.2]).round(12)
     array([1.])
     """
-    weights = weights_of("extrapolate", step_sizes)
+    steps = check_step_sizes("extrapolate", step_sizes)
+    weights = weights_of("extrapolate", steps)
     values, library = arrays.import_array("extrapolate", "means", means)
     if getattr(values, "ndim", 0) < 2 or values.shape[-2] != weights.size:
         expectation = f"have shape (..., J, d) with J = {weights.size} as in `step_sizes`"

@@ -4,60 +4,44 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from hotloops._runtime import _numba_jit
 from hotloops._runtime._numba_buffers import buffers, lanes_of
-from hotloops._runtime._numba_jit import aligned, map_slices, variants
+from hotloops._runtime._numba_jit import map_slices
 from hotloops._runtime._numba_packs import PACK_BYTES, word
-from hotloops.sgd import _numba_additive, _numba_custom, _numba_rows, _numba_sampling
-from hotloops.sgd._numba_additive import Cosine, Quadratic, QuadraticFull
-from hotloops.sgd._numba_rows import Rows
-from hotloops.sgd._numba_tiles import Chains, Tile, load_state, store_state
+from hotloops.sgd import _numba_custom
+from hotloops.sgd._numba_problems import (
+    begin_block,
+    make_problem,
+    num_parts,
+    prepare_step,
+    scratch_packs,
+    step_copy,
+)
+from hotloops.sgd._numba_rules import make_rules
+from hotloops.sgd._numba_statistics import (
+    Totals,
+    collect,
+    load_totals,
+    make_statistics,
+    make_totals,
+    store_totals,
+)
+from hotloops.sgd._numba_tiles import Chains, Tile, load_state, make_tile, store_state
+from hotloops.sgd._rules import NO_RULES, Rules
 from hotloops.sgd._state import ChainArrays
+from hotloops.sgd._statistics import StatisticsArrays
 
 __all__ = ["advance"]
-
-
-@variants(
-    {
-        Quadratic: _numba_additive.begin_noise,
-        QuadraticFull: _numba_additive.begin_noise,
-        Cosine: _numba_additive.begin_noise,
-        Rows: _numba_rows.begin_rows,
-    }
-)
-def _begin_block(problem: Any, chains: Chains, tile: Tile, first_chain: int, step: int) -> Any:
-    """Return what stays the same in the steps that follow."""
-
-
-@variants(
-    {
-        Quadratic: _numba_additive.advance_separable,
-        QuadraticFull: _numba_additive.advance_full,
-        Cosine: _numba_additive.advance_separable,
-        Rows: _numba_rows.advance_rows,
-    }
-)
-def _advance_step(
-    problem: Any,
-    chains: Chains,
-    tile: Tile,
-    rows: Any,
-    first_chain: int,
-    step: int,
-    part: int,
-    current: int,
-    target: int,
-) -> None:
-    """Make a part of a step, from the iterates at pack `current` to those at pack `target`."""
 
 
 @_numba_jit.kernel
 def _run(
     problem_arrays: Any,
+    rules_arrays: Any,
+    statistics_arrays: Any,
     chains_arrays: Chains,
     tile_arrays: Tile,
+    totals_arrays: Totals,
     first_tile: int,
     last_tile: int,
     first_step: int,
@@ -66,27 +50,46 @@ def _run(
 ) -> None:
     """Advance some tiles by the parts begin..end-1 of the steps from `first_step` on."""
     problem, chains, tile = buffers(problem_arrays), buffers(chains_arrays), buffers(tile_arrays)
+    rules, statistics = buffers(rules_arrays), buffers(statistics_arrays)
+    totals = buffers(totals_arrays)
     lanes = lanes_of(tile.theta)
     for index in range(first_tile, last_tile):
         first_chain = index * lanes
         live = min(lanes, chains.num_chains - first_chain)
         load_state(chains, tile, first_chain, live)
+        load_totals(statistics, totals, chains, tile, first_chain, live)
         current, target = 0, chains.num_copies * chains.dim
         step, part = first_step + begin // chains.parts, begin % chains.parts
         left = end - begin
         while left > 0:
-            rows = _begin_block(problem, chains, tile, first_chain, step)
+            rows = begin_block(problem, chains, tile, first_chain, step)
             wraps = False  # the low half of the step, which ends what the rows are prepared for
             while left > 0 and not wraps:
-                _advance_step(problem, chains, tile, rows, first_chain, step, part, current, target)
                 left -= 1
                 part += 1
-                if part == chains.parts:
-                    part = 0
-                    step += 1
-                    wraps = step & 0xFFFFFFFF == 0
-                    current, target = target, current
+                if not prepare_step(
+                    problem,
+                    statistics,
+                    totals,
+                    chains,
+                    tile,
+                    rows,
+                    first_chain,
+                    step,
+                    part - 1,
+                    current,
+                    target,
+                ):
+                    continue
+                for j in range(chains.num_copies):
+                    step_copy(rules, problem, chains, tile, first_chain, step, j, current, target)
+                collect(statistics, totals, chains, tile, first_chain, step, target)
+                part = 0
+                step += 1
+                wraps = step & 0xFFFFFFFF == 0
+                current, target = target, current
         store_state(chains, tile, first_chain, live, current)
+        store_totals(statistics, totals, chains, tile, first_chain, live)
 
 
 def advance(
@@ -101,15 +104,25 @@ def advance(
     accumulate: bool,
     divergence_limit: float,
     num_threads: int,
+    rules: Rules = NO_RULES,
+    statistics: StatisticsArrays | None = None,
 ) -> None:
     """Advance all chains by `num_steps` steps, in place."""
-    num_chains, num_copies, dim = arrays.theta.shape
+    dtype = arrays.theta.dtype
+    shape = num_chains, num_copies, dim = arrays.theta.shape
+    custom = kernel == "custom"
+    problem: Any = (
+        _numba_custom.Problem(*parameters) if custom else make_problem(dtype, kernel, parameters)
+    )
     chains = Chains(
         arrays.theta.reshape(-1),
         arrays.sums.reshape(-1),
         arrays.flags.reshape(-1),
         arrays.diverged_at.reshape(-1),
-        arrays.step_sizes,
+        arrays.step_sizes.reshape(-1),
+        num_copies if arrays.step_sizes.ndim == 2 else 0,
+        arrays.auxiliary.reshape(-1),
+        arrays.auxiliary.shape[1],
         num_chains,
         num_copies,
         dim,
@@ -117,83 +130,25 @@ def advance(
         word(seed & 0xFFFFFFFF),
         word(seed >> 32),
         accumulate,
-        arrays.theta.dtype.type(divergence_limit),
-        _num_parts(kernel, parameters),
+        dtype.type(divergence_limit),
+        num_parts(problem),
     )
-    if kernel == "custom":
-        problem = _numba_custom.Problem(*parameters)
-        _numba_custom.advance(problem, chains, first_step, num_steps, num_threads)
+    bent = make_rules(rules, dtype, dim, first_step, num_steps)
+    kept = make_statistics(statistics, shape, first_step)
+    if custom:
+        _numba_custom.advance(problem, bent, kept, chains, first_step, num_steps, num_threads)
         return
-    problem = _MAKERS[kernel](arrays.theta.dtype.type, *parameters)
-    num_tiles = -(-num_chains // (PACK_BYTES // arrays.theta.itemsize))
+    num_tiles = -(-num_chains // (PACK_BYTES // dtype.itemsize))
 
-    def call(tile: Tile, first_tile: int, last_tile: int, begin: int, end: int) -> None:
-        _run(problem, chains, tile, first_tile, last_tile, first_step, begin, end)
+    def allocate() -> tuple[Tile, Totals]:
+        packs, sampled = scratch_packs(problem, num_copies, dim)
+        return make_tile(chains, packs, sampled), make_totals(kept, num_copies, dim, dtype)
 
-    num_parts = num_steps * chains.parts
-    map_slices(lambda: _memory(problem, chains), call, num_tiles, num_parts, num_threads)
+    def call(
+        memory: tuple[Tile, Totals], first_tile: int, last_tile: int, begin: int, end: int
+    ) -> None:
+        tile, totals = memory
+        part = (first_tile, last_tile, first_step, begin, end)
+        _run(problem, bent, kept, chains, tile, totals, *part)
 
-
-def _num_parts(kernel: str, parameters: tuple[Any, ...]) -> int:
-    """Return in how many parts a step is made."""
-    if kernel not in ("least_squares", "logistic"):
-        return 1
-    batch_size: int = parameters[2]
-    return -(-batch_size // _numba_rows.SAMPLES_AT_ONCE)
-
-
-def _memory(problem: Any, chains: Chains) -> Tile:
-    """Return the memory of one thread."""
-    dtype = chains.theta.dtype
-    lanes = PACK_BYTES // dtype.itemsize
-    size = chains.num_copies * chains.dim
-    samples = min(getattr(problem, "batch_size", 0), _numba_rows.SAMPLES_AT_ONCE)
-    return Tile(
-        theta=aligned(2 * size * lanes, dtype),
-        sums=aligned(size * lanes, np.float64),
-        limits=aligned((chains.num_copies + 1) * lanes, dtype),
-        scratch=aligned((3 * chains.dim + 3 + (size if samples else 0)) * lanes, dtype),
-        sampled=aligned(samples * lanes, np.int64),
-        permutation=aligned(_numba_sampling.PERMUTATION_WORDS * lanes, np.uint64),
-        epoch=np.empty(1, np.int64),
-    )
-
-
-def _make_quadratic(real: Any, curvature: Any, minimizer: Any, noise_scale: Any) -> Quadratic:
-    return Quadratic(curvature, minimizer, noise_scale)
-
-
-def _make_full(real: Any, matrix: Any, minimizer: Any, noise_factor: Any) -> QuadraticFull:
-    return QuadraticFull(matrix.reshape(-1), minimizer, noise_factor.reshape(-1))
-
-
-def _make_cosine(real: Any, phase: float, noise_scale: float) -> Cosine:
-    return Cosine(real(phase), real(noise_scale))
-
-
-def _make_rows(logistic: bool) -> Any:
-    def make(
-        real: Any, features: Any, targets: Any, batch_size: int, sampling: int, l2: float
-    ) -> Any:
-        return Rows(
-            features.reshape(-1),
-            targets,
-            features.shape[0],
-            (features.shape[0] - 1).bit_length(),
-            batch_size,
-            real(1) / real(batch_size),
-            sampling,
-            real(l2),
-            logistic,
-        )
-
-    return make
-
-
-_MAKERS = {
-    "quadratic": _make_quadratic,
-    "quadratic_full": _make_full,
-    "cosine": _make_cosine,
-    "least_squares": _make_rows(logistic=False),
-    "logistic": _make_rows(logistic=True),
-}
+    map_slices(allocate, call, num_tiles, num_steps * chains.parts, num_threads)

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 from hotloops._runtime._numba_buffers import lanes_of, load, load_column, load_columns, store
 from hotloops._runtime._numba_jit import inline, outline
-from hotloops._runtime._numba_math import sigmoid
 from hotloops._runtime._numba_packs import traced
+from hotloops.sgd._numba_losses import residual
+from hotloops.sgd._numba_plug_in import add_row, begin_batch, end_batch
 from hotloops.sgd._numba_sampling import draw_rows
-from hotloops.sgd._numba_tiles import Chains, Packs, Tile, commit, dot, running, within
+from hotloops.sgd._numba_tiles import Chains, Packs, Tile, dot
 
 # Samples of a minibatch that one call adds up: what is kept of a batch has a bound, and a large one
 # can be interrupted. A multiple of 4.
@@ -17,10 +18,7 @@ SAMPLES_AT_ONCE = 64
 
 
 class Rows(NamedTuple):
-    """Mean loss over the rows plus ``l2 |t|^2 / 2``.
-
-    Both losses share one compiled function: compilation takes longer than a branch ever will.
-    """
+    """Mean loss over the rows plus ``l2 |t|^2 / 2``."""
 
     features: Any  # (N * d,)
     targets: Any  # (N,)
@@ -30,32 +28,22 @@ class Rows(NamedTuple):
     inverse_batch: Any
     sampling: int
     l2: Any
-    logistic: bool  # log(1 + exp(x^T t)) - y x^T t, else (x^T t - y)^2 / 2
+    loss: Any
 
 
 @traced
-def _linear_residual(margin: Any, target: Any) -> Any:
-    return margin - target
+def _product(slope: Any, column: Any) -> Any:
+    return slope * column
 
 
 @traced
-def _logistic_residual(margin: Any, target: Any) -> Any:
-    return sigmoid(margin) - target
+def _add_product(total: Any, slope: Any, column: Any) -> Any:
+    return total + slope * column
 
 
 @traced
-def _product(residual: Any, column: Any) -> Any:
-    return residual * column
-
-
-@traced
-def _add_product(total: Any, residual: Any, column: Any) -> Any:
-    return total + residual * column
-
-
-@traced
-def _step_rows(theta: Any, step_size: Any, total: Any, inverse_batch: Any, l2: Any) -> Any:
-    return theta - step_size * (total * inverse_batch + l2 * theta)
+def _gradient(total: Any, inverse_batch: Any, l2: Any, theta: Any) -> Any:
+    return total * inverse_batch + l2 * theta
 
 
 @inline
@@ -90,23 +78,22 @@ def _add_sample(problem: Any, chains: Chains, tile: Tile, r: int, place: int, cu
     target = load(tile.scratch, d)
     for j in range(chains.num_copies):
         margin = dot(d, columns, Packs(tile.theta, current + j * d))
-        if problem.logistic:
-            residual = _logistic_residual(margin, target)
-        else:
-            residual = _linear_residual(margin, target)
+        slope = residual(problem.loss, margin, target)
         first_sum = (j + 1) * d + 1
         for i in range(d):
             column = load(tile.scratch, i)
             if r == 0:
-                total = _product(residual, column)
+                total = _product(slope, column)
             else:
-                total = _add_product(load(tile.scratch, first_sum + i), residual, column)
+                total = _add_product(load(tile.scratch, first_sum + i), slope, column)
             store(tile.scratch, first_sum + i, total)
 
 
 @inline
-def advance_rows(
+def add_rows(
     problem: Any,
+    statistics: Any,
+    totals: Any,
     chains: Chains,
     tile: Tile,
     rows: Any,
@@ -115,25 +102,26 @@ def advance_rows(
     part: int,
     current: int,
     target: int,
-) -> None:
-    """Add a part of a step's minibatch; after the last part make the step."""
-    d = chains.dim
+) -> bool:
+    """Add a part of a step's minibatch; return whether it was the last."""
     first = part * SAMPLES_AT_ONCE
     last = min(first + SAMPLES_AT_ONCE, problem.batch_size)
     draw_rows(problem, chains, tile, first_chain, step, first, last)
+    if part == 0:
+        begin_batch(statistics.plug_in, statistics, totals, chains, tile, step)
     for r in range(first, last):
         _add_sample(problem, chains, tile, r, r - first, current)
+        add_row(statistics.plug_in, statistics, totals, problem, chains, tile, step, r)
     if last < problem.batch_size:
-        return
-    for j in range(chains.num_copies):
-        step_size = chains.step_sizes[j]
-        limit = load(tile.limits, j)
-        good = running(limit)
-        for i in range(d):
-            k = j * d + i
-            theta = load(tile.theta, current + k)
-            total = load(tile.scratch, d + 1 + k)
-            theta = _step_rows(theta, step_size, total, problem.inverse_batch, problem.l2)
-            store(tile.theta, target + k, theta)
-            good = within(good, theta, limit)
-        commit(chains, tile, first_chain, step, j, good, current, target)
+        return False
+    end_batch(statistics.plug_in, statistics, totals, problem, chains, tile, step)
+    return True
+
+
+@inline
+def rows_gradient(
+    problem: Any, chains: Chains, tile: Tile, j: int, i: int, theta: Any, target: int
+) -> Any:
+    """Return coordinate `i` of the gradient of copy `j`."""
+    total = load(tile.scratch, chains.dim + 1 + j * chains.dim + i)
+    return _gradient(total, problem.inverse_batch, problem.l2, theta)

@@ -17,10 +17,9 @@ from hotloops._runtime._numba_math import (
     prepare_rows,
 )
 from hotloops._runtime._numba_packs import traced, word
-from hotloops.sgd._numba_tiles import Chains, Tile
+from hotloops.sgd._numba_tiles import PERMUTATION_WORDS, Chains, Tile
 
 IID, RESHUFFLE = 0, 1
-PERMUTATION_WORDS = 9
 
 _LOW = word(0xFFFFFFFF)
 _HALF = word(32)
@@ -29,7 +28,6 @@ _UNBIASED_ABOVE = 1 << 20
 _ROUND_KEYS = 8
 _GOLDEN = 0x9E3779B9
 # Halves of few bits mix slowly: up to this many rows go through the rounds four times.
-_REPEAT_ROUNDS_UP_TO = 64
 _REPEAT_ROUNDS_UP_TO = 64
 _PASS_SHIFT = word(0x9E3779B9)
 
@@ -161,7 +159,6 @@ def _mix(x: Any) -> Any:
 @inline
 def _permute(problem: Any, tile: Tile, lane: int, position: int) -> Any:
     """Return where the permutation of a lane takes a position."""
-    passes = 4 if problem.num_rows <= _REPEAT_ROUNDS_UP_TO else 1
     passes = 4 if problem.num_rows <= _REPEAT_ROUNDS_UP_TO else 1
     num_low = word((problem.index_bits + 1) // 2)
     low_mask = (_ONE << num_low) - _ONE

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from hotloops._runtime._numba_buffers import accumulate, lanes_of, load, small_code, store, zeros
-from hotloops._runtime._numba_jit import inline, outline, variants
+from hotloops._runtime._numba_jit import aligned, inline, outline, variants
 from hotloops._runtime._numba_math import magnitude
-from hotloops._runtime._numba_packs import any_lane, traced, where
+from hotloops._runtime._numba_packs import PACK_BYTES, any_lane, traced, where
+
+PERMUTATION_WORDS = 9  # of each lane: keys of eight rounds and a rotation
 
 
 class Chains(NamedTuple):
@@ -22,7 +26,10 @@ class Chains(NamedTuple):
     sums: Any  # (C * J * d,) float64
     flags: Any  # (C * J,) uint8
     diverged_at: Any  # (C * J,) int64
-    step_sizes: Any  # (J,)
+    step_sizes: Any  # (J,) or (C * J,)
+    step_size_stride: int  # 0 or J
+    auxiliary: Any  # (C * A,)
+    num_auxiliary: int
     num_chains: int
     num_copies: int
     dim: int
@@ -40,10 +47,33 @@ class Tile(NamedTuple):
     theta: Any  # two copies of (J, d) packs
     sums: Any  # (J, d) packs, float64
     limits: Any  # (J + 1,) packs: the divergence limit, -1 in frozen lanes
+    step_sizes: Any  # (J,) packs
+    auxiliary: Any  # (A,) packs
     scratch: Any  # packs that the problem needs
+    spare: Any  # (d,) packs
     sampled: Any  # (samples, lanes) int64: rows that are read now
     permutation: Any  # (lanes, words) uint64
     epoch: Any  # (1,) int64: whose permutation it is
+
+
+def make_tile(chains: Chains, scratch_packs: int, sampled_packs: int, spare_theta: int = 0) -> Tile:
+    """Return the memory of one thread, with as many packs for the problem and sampled rows, and
+    some behind the iterates."""
+    dtype = chains.theta.dtype
+    lanes = PACK_BYTES // dtype.itemsize
+    size = chains.num_copies * chains.dim
+    return Tile(
+        theta=aligned((2 * size + spare_theta) * lanes, dtype),
+        sums=aligned(size * lanes, np.float64),
+        limits=aligned((chains.num_copies + 1) * lanes, dtype),
+        step_sizes=aligned(chains.num_copies * lanes, dtype),
+        auxiliary=aligned(chains.num_auxiliary * lanes, dtype),
+        scratch=aligned(scratch_packs * lanes, dtype),
+        spare=aligned(chains.dim * lanes, dtype),
+        sampled=aligned(sampled_packs * lanes, np.int64),
+        permutation=aligned(PERMUTATION_WORDS * lanes, np.uint64),
+        epoch=np.empty(1, np.int64),
+    )
 
 
 @outline
@@ -60,6 +90,11 @@ def load_state(chains: Chains, tile: Tile, first_chain: int, live: int) -> None:
         for j in range(chains.num_copies):
             stopped = chains.flags[chain * chains.num_copies + j] != 0
             tile.limits[j * lanes + lane] = -1.0 if stopped else chains.divergence_limit
+            step_size = chains.step_sizes[chain * chains.step_size_stride + j]
+            tile.step_sizes[j * lanes + lane] = step_size
+        for i in range(chains.num_auxiliary):
+            first = chain * chains.num_auxiliary
+            tile.auxiliary[i * lanes + lane] = chains.auxiliary[first + i]
     tile.epoch[0] = -1
 
 
@@ -74,6 +109,9 @@ def store_state(chains: Chains, tile: Tile, first_chain: int, live: int, current
         for i in range(size):
             chains.theta[first + i] = tile.theta[(current + i) * lanes + lane]
             chains.sums[first + i] = tile.sums[i * lanes + lane]
+        first = (first_chain + lane) * chains.num_auxiliary
+        for i in range(chains.num_auxiliary):
+            chains.auxiliary[first + i] = tile.auxiliary[i * lanes + lane]
 
 
 @traced
@@ -86,6 +124,12 @@ def running(limit: Any) -> Any:
 def within(good: Any, theta: Any, limit: Any) -> Any:
     """Return the lanes of `good` where `theta` stays in the range; not those where it is NaN."""
     return good & (magnitude(theta) <= limit)
+
+
+@traced
+def updated(theta: Any, step_size: Any, gradient: Any) -> Any:
+    """Return the next iterate."""
+    return theta - step_size * gradient
 
 
 @traced

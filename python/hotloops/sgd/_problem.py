@@ -12,7 +12,20 @@ import numpy.typing as npt
 from hotloops._runtime import arrays, validate
 from hotloops._runtime.arrays import Library
 
-__all__ = ["DIVERGENCE_LIMIT", "Float64", "Problem", "in_precision", "to_host"]
+__all__ = [
+    "DIVERGENCE_LIMIT",
+    "Float64",
+    "Problem",
+    "check_lower_triangular",
+    "check_positive_definite",
+    "float64_of",
+    "in_precision",
+    "origin_of",
+    "sigmoid",
+    "solve",
+    "to_host",
+    "vector_of",
+]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -36,6 +49,66 @@ def in_precision(function: str, argument: str, value: Any, dtype: np.dtype[Any],
     )
 
 
+def sigmoid(x: Float64) -> Float64:
+    """Return ``1 / (1 + exp(-x))`` to its last digits in both tails."""
+    return np.exp(-np.logaddexp(0.0, -x))
+
+
+def solve(matrix: Any, right: Any) -> Float64:
+    """Solve a linear system in float64."""
+    return np.asarray(np.linalg.solve(matrix, right), np.float64)
+
+
+def origin_of(function: str, given: dict[str, Any]) -> tuple[Any, np.dtype[Any] | None]:
+    """Return the library and the precision of the arguments that are arrays."""
+    typed = {name: value for name, value in given.items() if hasattr(value, "dtype")}
+    if not typed:
+        return None, None
+    library = arrays.common_library(function, typed)
+    imported = [arrays.import_array(function, name, value)[0] for name, value in typed.items()]
+    singles = all(value.dtype == np.float32 for value in imported)
+    return library, np.dtype(np.float32 if singles else np.float64)
+
+
+def float64_of(function: str, argument: str, value: Any) -> Float64:
+    """Return a float64 host array of one or more dimensions, a copy of the user's."""
+    imported, _ = arrays.import_array(function, argument, value)
+    host = np.atleast_1d(to_host(validate.as_array(function, argument, imported)))
+    checked: Float64 = validate.array(function, argument, host, dtype=np.float64, copy=True)
+    return checked
+
+
+def vector_of(function: str, argument: str, value: Any, symbols: dict[str, int]) -> Float64:
+    """Return a float64 vector of length d; one number stands for all coordinates."""
+    host = float64_of(function, argument, value)
+    if np.ndim(value) == 0:
+        host = np.repeat(host, symbols["d"])
+    checked: Float64 = validate.array(function, argument, host, shape=("d",), symbols=symbols)
+    return checked
+
+
+def check_positive_definite(function: str, argument: str, matrix: Float64) -> None:
+    """Check a square matrix for symmetry and the sign of its eigenvalues."""
+    scale = float(np.abs(matrix).max())
+    if float(np.abs(matrix - matrix.T).max()) > 1e-6 * scale:
+        i, j = np.unravel_index(int(np.abs(matrix - matrix.T).argmax()), matrix.shape)
+        got = f"{matrix[i, j]} at ({i}, {j}) and {matrix[j, i]} at ({j}, {i})"
+        validate.fail(ValueError, function, argument, "be symmetric", got)
+    smallest = float(np.linalg.eigvalsh(matrix)[0])
+    if smallest <= 0:
+        got = f"a smallest eigenvalue of {smallest:g}"
+        validate.fail(ValueError, function, argument, "be positive definite", got)
+
+
+def check_lower_triangular(function: str, argument: str, factor: Float64) -> None:
+    """Check that nothing stands above the diagonal."""
+    above = np.argwhere(np.triu(factor, 1))
+    if above.size:
+        i, j = (int(index) for index in above[0])
+        got = f"{factor[i, j]} at ({i}, {j})"
+        validate.fail(ValueError, function, argument, "be lower triangular", got)
+
+
 class Problem(ABC):
     """A function to minimise and its stochastic gradient.
 
@@ -56,6 +129,17 @@ class Problem(ABC):
     dtype: np.dtype[Any] | None
     library: Library | None
     divergence_limit: float
+
+    @property
+    def num_auxiliary(self) -> int:
+        """How many numbers each chain carries from step to step beside the iterates."""
+        return 0
+
+    def initial_auxiliary(
+        self, seed: int, first_chain: int, num_chains: int, step: int, dtype: np.dtype[Any], xp: Any
+    ) -> Any:
+        """Return them before the step `step`, shape (num_chains, num_auxiliary), arrays of `xp`."""
+        return xp.zeros((num_chains, self.num_auxiliary), dtype)
 
     def _set_size(self, function: str, dim: int, divergence_limit: object) -> None:
         if dim > _MAX_COORDINATES:
@@ -105,21 +189,29 @@ class Problem(ABC):
         return self._answer(self._host_minimizer)
 
     def hessian(self) -> Any:
-        """Return the Hessian ``H`` of the objective at ``t*``, shape (dim, dim), float64."""
+        """Return the Hessian ``H`` of the objective at ``t*``, shape (dim, dim), float64.
+
+        Linear stochastic approximation has no objective; there ``H`` is minus its mean matrix and
+        not symmetric.
+        """
         return self._answer(self._host_hessian)
 
     def noise_covariance(self) -> Any:
-        """Return ``S = E[eps eps^T]`` of the noise at ``t*``, shape (dim, dim), float64."""
+        """Return ``S = E[eps eps^T]`` of the noise at ``t*``, shape (dim, dim), float64.
+
+        Where the noise of a step depends on the steps before, it is the long-run covariance: the
+        sum over all lags, which is what the variance of averages follows.
+        """
         return self._answer(self._noise_covariance())
 
     def optimal_covariance(self) -> Any:
-        """Return ``H^{-1} S H^{-1}``, shape (dim, dim), float64.
+        """Return ``H^{-1} S H^{-T}``, shape (dim, dim), float64.
 
         No estimator has a smaller asymptotic covariance; that of the extrapolated averages reaches
         it, divided by the number of averaged steps.
         """
         inverse = np.linalg.inv(self._host_hessian)
-        covariance = inverse @ self._noise_covariance() @ inverse
+        covariance = inverse @ self._noise_covariance() @ inverse.T
         return self._answer((covariance + covariance.T) / 2)
 
     def _answer(self, host: Float64) -> Any:

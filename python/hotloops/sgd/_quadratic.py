@@ -7,17 +7,28 @@ from typing import Any
 
 import numpy as np
 
-from hotloops._runtime import arrays, validate
-from hotloops.sgd._problem import DIVERGENCE_LIMIT, Float64, Problem, in_precision, to_host
+from hotloops._runtime import validate
+from hotloops.sgd._noise import noise_of
+from hotloops.sgd._problem import (
+    DIVERGENCE_LIMIT,
+    Float64,
+    Problem,
+    check_lower_triangular,
+    check_positive_definite,
+    float64_of,
+    in_precision,
+    origin_of,
+    vector_of,
+)
 
 __all__ = ["Cosine", "Quadratic"]
 
 
 class Quadratic(Problem):
-    """Quadratic objective with additive Gaussian noise.
+    """Quadratic objective with additive noise.
 
     ``f(t) = (t - t*)^T A (t - t*) / 2`` with the stochastic gradient ``A (t - t*) + B xi``,
-    ``xi ~ N(0, I)``.
+    ``xi ~ N(0, I)`` or of another law.
 
     Parameters
     ----------
@@ -27,9 +38,14 @@ class Quadratic(Problem):
     minimizer : array_like, shape (d,), or float
         ``t*``; a number stands for all coordinates.
     noise_scale : float or array_like, shape (d,)
-        Standard deviations: ``B = diag(noise_scale)``. Default 1.
+        ``B = diag(noise_scale)``: standard deviations where the law has variance 1. Default 1.
     cholesky : array_like, shape (d, d), optional
         Lower triangular ``B``, instead of `noise_scale`.
+    noise : {"gaussian", "uniform", "rademacher", "laplace", "none"}, StudentT or array, optional
+        Law of the coordinates of ``xi``, which are independent. All words mean variance 1, but
+        "none": uniform on (-sqrt 3, sqrt 3), signs -1 and 1, Laplace; `StudentT` is scaled to
+        variance 1. An array of shape (m,), 2 to 2**20 values with mean zero, is a table from which
+        each coordinate is drawn anew; it is not rescaled. Default "gaussian".
     divergence_limit : float
         A chain with a coordinate beyond it is flagged and frozen. Default 1e6.
 
@@ -37,7 +53,7 @@ class Quadratic(Problem):
     ------
     TypeError, ValueError
         Wrong types, shapes, signs, a matrix that is not symmetric positive definite, a factor that
-        is not lower triangular, both `noise_scale` and `cholesky`.
+        is not lower triangular, both `noise_scale` and `cholesky`, an unknown law of noise.
 
     Notes
     -----
@@ -60,6 +76,7 @@ class Quadratic(Problem):
         noise_scale: Any = None,
         *,
         cholesky: Any = None,
+        noise: Any = "gaussian",
         divergence_limit: float = DIVERGENCE_LIMIT,
     ) -> None:
         given = {
@@ -67,9 +84,10 @@ class Quadratic(Problem):
             "minimizer": minimizer,
             "noise_scale": noise_scale,
             "cholesky": cholesky,
+            "noise": noise,
         }
-        self.library, self.dtype = _origin("Quadratic", given)
-        curvature = _float64("Quadratic", "a_or_A", a_or_A)
+        self.library, self.dtype = origin_of("Quadratic", given)
+        curvature = float64_of("Quadratic", "a_or_A", a_or_A)
         if curvature.ndim not in (1, 2):
             expectation = "have shape (d,) or (d, d)"
             validate.fail(ValueError, "Quadratic", "a_or_A", expectation, str(curvature.shape))
@@ -80,42 +98,44 @@ class Quadratic(Problem):
             )
         else:
             validate.array("Quadratic", "a_or_A", curvature, shape=("d", "d"), symbols=symbols)
-            _check_positive_definite(curvature)
+            check_positive_definite("Quadratic", "a_or_A", curvature)
         self._set_size("Quadratic", curvature.shape[0], divergence_limit)
         self._curvature = curvature
-        self._center = _vector("Quadratic", "minimizer", minimizer, symbols)
+        self._center = vector_of("Quadratic", "minimizer", minimizer, symbols)
         if noise_scale is not None and cholesky is not None:
             expectation = "be None when `cholesky` is given"
             got = validate.describe(noise_scale)
             validate.fail(ValueError, "Quadratic", "noise_scale", expectation, got)
         if cholesky is None:
             scale = 1.0 if noise_scale is None else noise_scale
-            self._noise = _vector("Quadratic", "noise_scale", scale, symbols)
-            if self._noise.min() < 0:
-                got = str(self._noise.min())
+            self._scale = vector_of("Quadratic", "noise_scale", scale, symbols)
+            if self._scale.min() < 0:
+                got = str(self._scale.min())
                 validate.fail(ValueError, "Quadratic", "noise_scale", "not be negative", got)
         else:
-            factor = _float64("Quadratic", "cholesky", cholesky)
-            self._noise = validate.array(
+            factor = float64_of("Quadratic", "cholesky", cholesky)
+            self._scale = validate.array(
                 "Quadratic", "cholesky", factor, shape=("d", "d"), symbols=symbols
             )
-            _check_lower_triangular(self._noise)
-        full = self._curvature.ndim == 2 or self._noise.ndim == 2
+            check_lower_triangular("Quadratic", "cholesky", self._scale)
+        self._noise = noise_of("Quadratic", noise)
+        full = self._curvature.ndim == 2 or self._scale.ndim == 2
         self.kernel = "quadratic_full" if full else "quadratic"
 
     def __repr__(self) -> str:
-        return f"Quadratic(dim={self.dim}, kernel={self.kernel!r})"
+        return f"Quadratic(dim={self.dim}, kernel={self.kernel!r}, noise={self._noise})"
 
     def parameters(self, dtype: np.dtype[Any], xp: Any) -> tuple[Any, ...]:
-        curvature, noise = self._curvature, self._noise
+        curvature, factor = self._curvature, self._scale
         if self.kernel == "quadratic_full":
-            curvature, noise = (
-                part if part.ndim == 2 else np.diag(part) for part in (curvature, noise)
+            curvature, factor = (
+                part if part.ndim == 2 else np.diag(part) for part in (curvature, factor)
             )
-        scale = "noise_scale" if self._noise.ndim == 1 else "cholesky"
-        parts = {"a_or_A": curvature, "minimizer": self._center, scale: noise}
-        return tuple(
-            in_precision("Quadratic", name, part, dtype, xp) for name, part in parts.items()
+        scale = "noise_scale" if self._scale.ndim == 1 else "cholesky"
+        parts = {"a_or_A": curvature, "minimizer": self._center, scale: factor}
+        return (
+            *(in_precision("Quadratic", name, part, dtype, xp) for name, part in parts.items()),
+            self._noise.parameters("Quadratic", dtype, xp),
         )
 
     def curvature_bounds(self) -> tuple[float | None, float | None]:
@@ -131,9 +151,9 @@ class Quadratic(Problem):
         return np.diag(self._curvature) if self._curvature.ndim == 1 else self._curvature
 
     def _noise_covariance(self) -> Float64:
-        if self._noise.ndim == 1:
-            return np.diag(self._noise**2)
-        covariance: Float64 = self._noise @ self._noise.T
+        if self._scale.ndim == 1:
+            return np.diag(self._noise.variance * self._scale**2)
+        covariance: Float64 = self._noise.variance * (self._scale @ self._scale.T)
         return covariance
 
 
@@ -148,9 +168,11 @@ class Cosine(Problem):
         Phase. With the paper's ``phi = 0`` the invariant law is symmetric and the average has no
         bias at any step size; ``phi = 1`` shows what extrapolation removes.
     sigma : float
-        Standard deviation of the noise.
+        Scale of the noise: its standard deviation where the law has variance 1.
     dim : int
         Number of independent coordinates. Default 1.
+    noise : {"gaussian", "uniform", "rademacher", "laplace", "none"}, StudentT or array, optional
+        Law of ``xi``, as in `Quadratic`. Default "gaussian".
     divergence_limit : float
         A chain with a coordinate beyond it is flagged and frozen. Default 1e6.
 
@@ -174,20 +196,22 @@ class Cosine(Problem):
         sigma: float = 1.0,
         dim: int = 1,
         *,
+        noise: Any = "gaussian",
         divergence_limit: float = DIVERGENCE_LIMIT,
     ) -> None:
         self.phi = validate.real("Cosine", "phi", phi, low=-1e3, high=1e3)
         self.sigma = validate.real("Cosine", "sigma", sigma, low=0.0)
-        self.library, self.dtype = None, None
+        self.library, self.dtype = origin_of("Cosine", {"noise": noise})
+        self._noise = noise_of("Cosine", noise)
         size = validate.integer("Cosine", "dim", dim, low=1)
         self._set_size("Cosine", size, divergence_limit)
 
     def __repr__(self) -> str:
-        return f"Cosine(phi={self.phi}, sigma={self.sigma}, dim={self.dim})"
+        return f"Cosine(phi={self.phi}, sigma={self.sigma}, dim={self.dim}, noise={self._noise})"
 
     def parameters(self, dtype: np.dtype[Any], xp: Any) -> tuple[Any, ...]:
         in_precision("Cosine", "sigma", self.sigma, dtype, np)
-        return self.phi, self.sigma
+        return self.phi, self.sigma, self._noise.parameters("Cosine", dtype, xp)
 
     def curvature_bounds(self) -> tuple[float | None, float | None]:
         return 1.0, 3.0
@@ -205,52 +229,4 @@ class Cosine(Problem):
         return np.diag(2 - np.cos(self._host_minimizer + self.phi))
 
     def _noise_covariance(self) -> Float64:
-        return np.eye(self.dim) * self.sigma**2
-
-
-def _origin(function: str, given: dict[str, Any]) -> tuple[Any, np.dtype[Any] | None]:
-    """Return the library and the precision of the arguments that are arrays."""
-    typed = {name: value for name, value in given.items() if hasattr(value, "dtype")}
-    if not typed:
-        return None, None
-    library = arrays.common_library(function, typed)
-    imported = [arrays.import_array(function, name, value)[0] for name, value in typed.items()]
-    singles = all(value.dtype == np.float32 for value in imported)
-    return library, np.dtype(np.float32 if singles else np.float64)
-
-
-def _float64(function: str, argument: str, value: Any) -> Float64:
-    """Return a float64 host array of one or more dimensions, a copy of the user's."""
-    imported, _ = arrays.import_array(function, argument, value)
-    host = np.atleast_1d(to_host(validate.as_array(function, argument, imported)))
-    checked: Float64 = validate.array(function, argument, host, dtype=np.float64, copy=True)
-    return checked
-
-
-def _vector(function: str, argument: str, value: Any, symbols: dict[str, int]) -> Float64:
-    """Return a float64 vector of length d; one number stands for all coordinates."""
-    host = _float64(function, argument, value)
-    if np.ndim(value) == 0:
-        host = np.repeat(host, symbols["d"])
-    checked: Float64 = validate.array(function, argument, host, shape=("d",), symbols=symbols)
-    return checked
-
-
-def _check_positive_definite(matrix: Float64) -> None:
-    scale = float(np.abs(matrix).max())
-    if float(np.abs(matrix - matrix.T).max()) > 1e-6 * scale:
-        i, j = np.unravel_index(int(np.abs(matrix - matrix.T).argmax()), matrix.shape)
-        got = f"{matrix[i, j]} at ({i}, {j}) and {matrix[j, i]} at ({j}, {i})"
-        validate.fail(ValueError, "Quadratic", "a_or_A", "be symmetric", got)
-    smallest = float(np.linalg.eigvalsh(matrix)[0])
-    if smallest <= 0:
-        got = f"a smallest eigenvalue of {smallest:g}"
-        validate.fail(ValueError, "Quadratic", "a_or_A", "be positive definite", got)
-
-
-def _check_lower_triangular(factor: Float64) -> None:
-    above = np.argwhere(np.triu(factor, 1))
-    if above.size:
-        i, j = (int(index) for index in above[0])
-        got = f"{factor[i, j]} at ({i}, {j})"
-        validate.fail(ValueError, "Quadratic", "cholesky", "be lower triangular", got)
+        return np.eye(self.dim) * (self._noise.variance * self.sigma**2)

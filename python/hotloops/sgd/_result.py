@@ -14,9 +14,12 @@ from hotloops._runtime import arrays as array_layer
 from hotloops._runtime import checkpoints as files
 from hotloops._runtime.arrays import Library
 from hotloops._runtime.errors import DivergenceWarning, NumericalError
+from hotloops.sgd._ensemble import Ensemble
 from hotloops.sgd._extrapolation import combine, weights_of
 from hotloops.sgd._problem import to_host
+from hotloops.sgd._rules import pack_rules, unpack_rules
 from hotloops.sgd._state import ChainArrays, SGDState, check_state
+from hotloops.sgd._statistics import pack_statistics, unpack_statistics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,11 +29,11 @@ __all__ = ["SGDResult", "warn_of"]
 StrPath: TypeAlias = "str | os.PathLike[str]"
 
 _KIND = "sgd.run"
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
-class SGDResult:
+class SGDResult(Ensemble):
     """Averages of an ensemble of SGD chains, with all that is needed to go on.
 
     Arrays are of the library that the problem's data came from. C is the number of chains, J that
@@ -45,13 +48,14 @@ class SGDResult:
     last : array, shape (C, J, d)
         Last iterates, in the precision of the run.
     weights : ndarray, shape (J,), float64
-        ``w_j``.
+        ``w_j``; (C, J) when every chain has its own step sizes.
     flags : array, shape (C, J), uint8
         1 where the chain diverged. Such a chain is frozen at its last iterate in range, its
         numbers are finite but mean nothing, and neither does its extrapolation.
     diverged_at : array, shape (C, J), int64
         The step that left the range, else -1.
     step_sizes : ndarray, shape (J,), float64
+        (C, J) when every chain has its own.
     num_steps : int
         Averaged steps, over all runs that this one went on from.
     complete : bool
@@ -62,6 +66,8 @@ class SGDResult:
     checkpoint_last : array, shape (K, C, J, d)
     state : SGDState
         For ``sgd.run(..., state=result.state)``. It shares its memory with `last`.
+    library : Library
+        Where the arrays live.
 
     Notes
     -----
@@ -81,6 +87,7 @@ class SGDResult:
     checkpoint_mean: Any
     checkpoint_last: Any
     state: SGDState = field(repr=False)
+    library: Library = field(repr=False, default=array_layer.NUMPY)
 
     axes: ClassVar[dict[str, tuple[str, ...]]] = {
         "mean": ("chain", "step_size", "coordinate"),
@@ -97,8 +104,10 @@ class SGDResult:
     def __repr__(self) -> str:
         num_chains, _, dim = tuple(self.mean.shape)
         diverged = int((to_host(self.state.arrays.flags) != 0).any(axis=1).sum())
+        steps = self.step_sizes
+        shown = steps.tolist() if steps.ndim == 1 else f"<{steps.shape[1]} for each chain>"
         text = (
-            f"SGDResult(chains={num_chains}, step_sizes={self.step_sizes.tolist()}, dim={dim}, "
+            f"SGDResult(chains={num_chains}, step_sizes={shown}, dim={dim}, "
             f"num_steps={self.num_steps}, diverged={diverged}"
         )
         return text + ("" if self.complete else ", complete=False") + ")"
@@ -123,8 +132,9 @@ class SGDResult:
             int(np.where(steps < 0, np.iinfo(np.int64).max, steps).argmin()), steps.shape
         )
         step = int(steps[row, j])
+        size = float(np.broadcast_to(self.step_sizes, steps.shape)[row, j])
         raise NumericalError(
-            f"run: chain {row} diverged at step {step} with step size {self.step_sizes[j]:g}; "
+            f"run: chain {row} diverged at step {step} with step size {size:g}; "
             f"{int((~self.valid).sum())} of {steps.shape[0]} chains diverged",
             step=step,
             row=int(row),
@@ -157,7 +167,7 @@ class SGDResult:
 
         return cls(
             mean=give(mean) if out is None else out,
-            extrapolated=give(combine(mean, weights)),
+            extrapolated=give(combine(mean, weights if weights.ndim == 1 else xp.asarray(weights))),
             last=give(chains.theta),
             weights=weights,
             flags=give(chains.flags),
@@ -169,6 +179,7 @@ class SGDResult:
             checkpoint_mean=give(kept_mean),
             checkpoint_last=give(kept_last),
             state=state,
+            library=library,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -194,6 +205,10 @@ class SGDResult:
             "num_averaged": self.state.num_averaged,
             "complete": self.complete,
             "checkpoints": list(self.checkpoints),
+            "statistics": list(self.state.statistics_names),
+            "batch_length": self.state.batch_length,
+            "curvature": self.state.curvature,
+            "plug_in": self.state.plug_in,
         }
         stored = {
             "step_sizes": self.step_sizes,
@@ -203,7 +218,11 @@ class SGDResult:
             "diverged_at": to_host(chains.diverged_at),
             "checkpoint_mean": _host_of(self.checkpoint_mean),
             "checkpoint_last": _host_of(self.checkpoint_last),
+            "auxiliary": to_host(chains.auxiliary),
         }
+        for part in (pack_rules(self.state.rules), pack_statistics(self.state.statistics)):
+            header |= part[0]
+            stored |= part[1]
         files.save_npz(path, _KIND, _VERSION, header, stored)
 
     @classmethod
@@ -231,7 +250,9 @@ class SGDResult:
             flags=stored["flags"],
             diverged_at=stored["diverged_at"],
             step_sizes=stored["step_sizes"].astype(theta.dtype),
+            auxiliary=stored.get("auxiliary"),
         )
+        plug_in = header.get("plug_in")
         state = SGDState(
             arrays=chains,
             step_sizes=stored["step_sizes"],
@@ -241,6 +262,12 @@ class SGDResult:
             next_step=int(header["next_step"]),
             burn_in_left=int(header["burn_in_left"]),
             num_averaged=int(header["num_averaged"]),
+            rules=unpack_rules(header, stored),
+            statistics_names=tuple(header.get("statistics", ("mean",))),
+            batch_length=header.get("batch_length"),
+            statistics=unpack_statistics(header, stored),
+            curvature=header.get("curvature"),
+            plug_in=None if plug_in is None else (int(plug_in[0]), float(plug_in[1])),
         )
         check_state("load", state)
         counts = [int(count) for count in header["checkpoints"]]
@@ -256,15 +283,49 @@ class SGDResult:
         object.__setattr__(result, "checkpoint_mean", stored["checkpoint_mean"])
         return result
 
+    def to_inferencedata(self, num_batches: int | None = None) -> Any:
+        """Return the batch means of every path as draws, for ArviZ.
+
+        Parameters
+        ----------
+        num_batches : int, optional
+            As in `confidence_interval`.
+
+        Returns
+        -------
+        arviz.InferenceData
+            Its group ``posterior`` has ``extrapolated`` (chain, draw, coordinate) and ``mean``
+            (chain, draw, step_size, coordinate); a draw is the mean of one batch. Chains that
+            diverged are left out. ArviZ 1.0, which has no class of this name any more, gets an
+            ``xarray.DataTree``.
+
+        Raises
+        ------
+        ImportError
+            ArviZ is not installed.
+        ValueError
+            Batch means were not asked for, or every chain diverged.
+
+        Notes
+        -----
+        Batch means spread less than the law of the estimate's posterior would: their standard
+        deviation is that of the estimate times the root of the number of batches.
+        """
+        from hotloops.sgd._inferencedata import inference_data
+
+        return inference_data(self, num_batches)
+
     def plot(self, reference: Any = None, *, coordinates: Any = None) -> Figure:
-        """Draw the estimates of every coordinate, and the convergence where checkpoints exist.
+        """Draw estimates, intervals where they were stored, and convergence by checkpoints.
 
         Parameters
         ----------
         reference : array_like, shape (d,), optional
-            The exact minimiser, drawn as zero; estimates are then shown as differences to it.
+            The exact minimiser, drawn as zero; estimates are then shown as differences to it, and
+            intervals that miss it in another colour.
         coordinates : array_like of int, optional
-            Which to draw. Default: the first 30.
+            Which to draw. Default: the first 30. Of several chains, the 95 % intervals of the first
+            of them are drawn.
 
         Returns
         -------

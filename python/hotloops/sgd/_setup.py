@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,12 @@ from hotloops._runtime.arrays import NUMPY, Library
 from hotloops.sgd._custom import Custom
 from hotloops.sgd._engine import Job
 from hotloops.sgd._extrapolation import check_step_sizes, weights_of
-from hotloops.sgd._problem import Problem
-from hotloops.sgd._rows import LeastSquares, Logistic
+from hotloops.sgd._problem import Problem, to_host
+from hotloops.sgd._rules import Rules
+from hotloops.sgd._setup_rules import prepare_rules
+from hotloops.sgd._setup_statistics import prepare_statistics
 from hotloops.sgd._state import ChainArrays, SGDState, check_state
+from hotloops.sgd._statistics import StatisticsArrays
 
 __all__ = ["Setup", "prepare"]
 
@@ -41,6 +45,18 @@ class Setup:
     out: Any
     progress: bool
     max_seconds: float | None
+    statistics_names: tuple[str, ...]
+    batch_length: int | None
+    statistics: StatisticsArrays | None
+    curvature: float | None
+
+    @property
+    def plug_in(self) -> tuple[int, float] | None:
+        """Return what the plug-in estimate has to know of the problem."""
+        if "plug_in" not in self.statistics_names:
+            return None
+        problem: Any = self.job.problem
+        return getattr(problem, "batch_size", 1), problem.l2
 
 
 def prepare(
@@ -63,13 +79,19 @@ def prepare(
     progress: bool,
     max_seconds: float | None,
     executor: Any,
+    statistics: Any,
+    batch_length: Any,
+    schedule: Any,
+    clip_norm: Any,
+    weight_decay: Any,
+    projection: Any,
 ) -> Setup:
     """Check the arguments of `run` and allocate the state."""
     if not isinstance(problem, Problem):
         expectation = "be a problem such as sgd.Logistic(X, y)"
         validate.fail(TypeError, "run", "problem", expectation, validate.describe(problem))
-    steps = check_step_sizes("run", step_sizes)
-    weights_of("run", steps, stacklevel=4)
+    steps = check_step_sizes("run", step_sizes, per_chain=True)
+    weights = weights_of("run", steps, stacklevel=4)
     count = validate.integer("run", "num_steps", num_steps, low=1)
     validate.boolean("run", "progress", progress)
     if max_seconds is not None:
@@ -80,10 +102,32 @@ def prepare(
         state, problem, steps, num_chains, seed, chain_offset, step_offset, burn_in, count
     )
     _check_range(problem, start, count)
-    chains = _allocate(problem, steps, start.num_chains, theta0, state, dtype, library)
+    rules = prepare_rules(
+        problem,
+        clip_norm=clip_norm,
+        weight_decay=weight_decay,
+        projection=projection,
+        schedule=schedule,
+        first_step=start.next_step,
+        state=state,
+    )
+    chains = _allocate(problem, steps, start, theta0, state, dtype, library)
     _check_out(out, chains, problem, theta0, state)
-    _check_precision(problem, chains, resolved)
-    _check_stability(problem, steps, start)
+    _check_precision(chains)
+    _check_stability(problem, steps, start, rules)
+    with arrays.stream_context(library):
+        names, length, sums = prepare_statistics(
+            problem,
+            statistics,
+            batch_length,
+            chains=chains,
+            weights=weights,
+            rules=rules,
+            num_steps=count,
+            limited=max_seconds is not None,
+            state=state,
+            xp=library.xp,
+        )
     workers = 1 if executor is not None and num_threads is None else num_threads
     job = Job(
         problem=problem,
@@ -93,6 +137,7 @@ def prepare(
         chain_offset=start.chain_offset,
         first_step=start.next_step,
         num_threads=threads.resolve_num_threads("run", workers),
+        rules=rules,
     )
     return Setup(
         job=job,
@@ -106,6 +151,10 @@ def prepare(
         out=out,
         progress=progress,
         max_seconds=max_seconds,
+        statistics_names=names,
+        batch_length=length,
+        statistics=sums,
+        curvature=_curvature(problem, rules),
     )
 
 
@@ -135,6 +184,11 @@ def _start(
     key = validate.integer("run", "seed", seed, low=0, high=2**64 - 1)
     first_chain = validate.integer("run", "chain_offset", chain_offset, low=0)
     first_step = validate.integer("run", "step_offset", step_offset, low=0)
+    if steps.ndim == 2:
+        if chains not in (1, steps.shape[0]):
+            expectation = f"have shape (J,) or (C, J) with C = {chains} as in `num_chains`"
+            validate.fail(ValueError, "run", "step_sizes", expectation, str(steps.shape))
+        chains = int(steps.shape[0])
     if state is None:
         burn = num_steps if burn_in is None else burn_in
         burn = validate.integer("run", "burn_in", burn, low=0)
@@ -171,6 +225,10 @@ def _check_state(state: object, problem: Problem, steps: npt.NDArray[np.float64]
     if state.kernel != problem.kernel or state.arrays.theta.shape[2] != problem.dim:
         expectation = f"belong to a {problem.kernel} problem with dim = {problem.dim}"
         got = f"one of a {state.kernel} problem with dim = {state.arrays.theta.shape[2]}"
+        validate.fail(ValueError, "run", "state", expectation, got)
+    if state.arrays.auxiliary.shape[1] != problem.num_auxiliary:
+        expectation = f"carry {problem.num_auxiliary} numbers for each chain"
+        got = str(state.arrays.auxiliary.shape[1])
         validate.fail(ValueError, "run", "state", expectation, got)
     if not np.array_equal(state.step_sizes, steps):
         expectation = f"be {state.step_sizes.tolist()} as in `state`"
@@ -214,7 +272,7 @@ def _place(
             )
         if library is None or library.name == "numpy":
             library = common
-    if isinstance(problem, Custom) and problem.kind != "address":
+    if isinstance(problem, Custom) and problem.kind in ("njit", "callable"):
         return library or NUMPY, _custom_backend(problem, backend)
     if library is None and dispatch.asked_backend("run", backend) == "cuda":
         library = Library("cupy", "cuda")
@@ -222,7 +280,7 @@ def _place(
     resolved = dispatch.resolve_backend("run", backend, library.device)
     if executor is not None and library.device != "cpu":
         validate.fail(TypeError, "run", "executor", "be None for CUDA arrays", "an executor")
-    if isinstance(problem, Custom) and resolved != "cpp":
+    if isinstance(problem, Custom) and problem.kind == "address" and resolved != "cpp":
         expectation = "be 'cpp' for a compiled gradient"
         validate.fail(TypeError, "run", "backend", expectation, repr(resolved))
     return library, resolved
@@ -255,14 +313,13 @@ def _check_range(problem: Problem, start: _Start, num_steps: int) -> None:
         raise OverflowError(
             f"run: step_offset + burn_in + num_steps must be at most 2**48, got {last_step}"
         )
-    if isinstance(problem, LeastSquares | Logistic):
-        validate.sizes("run", last_step + 1, problem.batch_size)
+    validate.sizes("run", last_step + 1, getattr(problem, "batch_size", 1))
 
 
 def _allocate(
     problem: Problem,
     steps: npt.NDArray[np.float64],
-    num_chains: int,
+    begin: _Start,
     theta0: Any,
     state: SGDState | None,
     dtype: Any,
@@ -271,7 +328,7 @@ def _allocate(
     wanted = None if dtype is None else validate.float_dtype("run", "dtype", dtype)
     if state is not None:
         return _resume(state, theta0, wanted)
-    shape = (num_chains, steps.size, problem.dim)
+    shape = (begin.num_chains, steps.shape[-1], problem.dim)
     validate.sizes("run", *shape, 8)
     start, typed = None, False
     if theta0 is not None:
@@ -296,6 +353,9 @@ def _allocate(
             flags=xp.zeros(shape[:2], np.uint8),
             diverged_at=xp.full(shape[:2], -1, np.int64),
             step_sizes=xp.asarray(own_steps),
+            auxiliary=problem.initial_auxiliary(
+                begin.seed, begin.chain_offset, begin.num_chains, begin.next_step, precision, xp
+            ),
         )
 
 
@@ -333,11 +393,11 @@ def _check_compiled_precision(problem: Problem, precision: np.dtype[Any]) -> Non
         validate.fail(TypeError, "run", "dtype", expectation, str(precision))
 
 
-def _check_precision(problem: Problem, chains: ChainArrays, backend: str) -> None:
+def _check_precision(chains: ChainArrays) -> None:
     """Step sizes must stay finite, positive and distinct in the precision of the state."""
-    steps = chains.step_sizes.get() if backend == "cuda" else chains.step_sizes
+    steps = to_host(chains.step_sizes)
     good = np.isfinite(steps) & (steps > 0)
-    if not good.all() or np.unique(steps).size < steps.size:
+    if not good.all() or (np.diff(np.sort(steps, axis=-1)) == 0).any():
         expectation = f"stay finite, positive and distinct in {steps.dtype}"
         validate.fail(ValueError, "run", "step_sizes", expectation, str(steps.tolist()))
 
@@ -359,10 +419,30 @@ def _check_out(
     validate.no_overlap("run", {"out": native}, inputs)
 
 
-def _check_stability(problem: Problem, steps: npt.NDArray[np.float64], start: _Start) -> None:
+def _bounds(problem: Problem, rules: Rules) -> tuple[float | None, float | None]:
+    """Return (mu, L) of the objective together with the weight decay."""
     mu, smoothness = problem.curvature_bounds()
-    largest, smallest = float(steps.max()), float(steps.min())
-    if smoothness is not None and largest * smoothness >= 2 and problem.kernel.startswith("quad"):
+    decay = rules.weight_decay
+    return (
+        (mu + decay if mu is not None else decay or None),
+        (None if smoothness is None else smoothness + decay),
+    )
+
+
+def _curvature(problem: Problem, rules: Rules) -> float | None:
+    return _bounds(problem, rules)[0]
+
+
+def _check_stability(
+    problem: Problem, steps: npt.NDArray[np.float64], start: _Start, rules: Rules
+) -> None:
+    mu, smoothness = _bounds(problem, rules)
+    decay = 1.0 if rules.schedule is None else rules.schedule.largest
+    largest, smallest = float(steps.max()) * decay, float(steps.min())
+    # Clipped, projected and decreasing steps may begin beyond the limit and come back.
+    bare = rules.schedule is None and rules.projection is None and rules.clip_norm == math.inf
+    quadratic = bare and problem.kernel.startswith("quad")
+    if smoothness is not None and largest * smoothness >= 2 and quadratic:
         expectation = f"stay below 2 / L = {2 / smoothness:g}, where the chain diverges"
         validate.fail(ValueError, "run", "step_sizes", expectation, f"{largest:g}")
     if smoothness is not None and largest * smoothness >= 1:
@@ -372,11 +452,16 @@ def _check_stability(problem: Problem, steps: npt.NDArray[np.float64], start: _S
             RuntimeWarning,
             stacklevel=4,
         )
-    if mu is not None and not start.resumed and smallest * mu * start.burn_in < _MIN_BURN_IN:
+    if mu is None or start.resumed or rules.schedule is not None:
+        return
+    rate = smallest * mu
+    if rate * start.burn_in < _MIN_BURN_IN:
+        # gamma mu may round to zero; then no number of steps is enough.
+        enough = np.ceil(_MIN_BURN_IN / rate) if rate > 0 else math.inf
         warnings.warn(
-            f"run: burn_in = {start.burn_in} is short for gamma mu = {smallest * mu:g}: what is "
-            f"left of the start is of order exp(-{smallest * mu * start.burn_in:.2g}); "
-            f"{int(np.ceil(_MIN_BURN_IN / (smallest * mu)))} steps would be enough",
+            f"run: burn_in = {start.burn_in} is short for gamma mu = {rate:g}: what is left of "
+            f"the start is of order exp(-{rate * start.burn_in:.2g}); {enough:.15g} steps would be "
+            "enough",
             RuntimeWarning,
             stacklevel=4,
         )
