@@ -1,0 +1,47 @@
+// The CPU drivers of admm.solve of one instruction-set level.
+#pragma once
+
+#include "../core/pack.hpp"
+#include "solve_kernels.hpp"
+
+namespace hl {
+inline namespace HL_ISA_NAMESPACE {
+
+Status admm_gradient(const AdmmGradient<float>&);
+Status admm_gradient(const AdmmGradient<double>&);
+Status admm_round(const AdmmRound<float>&);
+Status admm_round(const AdmmRound<double>&);
+
+namespace admm {
+
+// One task: sums over some rows of one client. `gradient` and `value` may be null.
+template <class T>
+struct RowsTask {
+    const AdmmGradient<T>& call;
+    const AdmmRows<T>& client;
+    std::int64_t client_index;
+    std::int64_t first, last;  // positions among the client's rows, or in the batch
+    const T* w;
+    T* gradient;
+    double* value;
+};
+
+Status linear_task(const RowsTask<float>&);
+Status linear_task(const RowsTask<double>&);
+Status network_task(const RowsTask<float>&);
+Status network_task(const RowsTask<double>&);
+
+template <class T>
+struct PackOf;
+template <>
+struct PackOf<float> {
+    using type = f32v;
+};
+template <>
+struct PackOf<double> {
+    using type = f64v;
+};
+
+}  // namespace admm
+}  // namespace HL_ISA_NAMESPACE
+}  // namespace hl

@@ -1,0 +1,240 @@
+"""Lists of tensors that one call of a step kernel can take, and that call."""
+
+from __future__ import annotations
+
+import importlib
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hotloops._runtime import dispatch
+from hotloops.admm._rule import Rule
+from hotloops.admm._tensors import PRECISIONS
+
+__all__ = ["Bucket", "Plan", "is_dense", "state_dtype"]
+
+_LOW = (torch.float16, torch.bfloat16)
+
+State = Mapping[torch.Tensor, dict[str, Any]]
+
+
+class Bucket:
+    """Parameters of one device and kind, which one call of a kernel takes.
+
+    What is alike in all steps is made once; memory is looked up in each, since gradients are new
+    after every backward pass and callers may exchange the state.
+
+    Attributes
+    ----------
+    device : torch.device
+    dtype, gradient_dtype, parameter_dtype : torch.dtype
+        Of the state, of the gradients, of the parameters.
+    parameters, gradients : list of torch.Tensor
+    states : list of dict
+        Of the parameters, in the optimizer.
+    sizes : ndarray of int64
+    sums : torch.Tensor or None
+        The sums over clients, all parameters in one.
+    """
+
+    def __init__(
+        self, positions: list[int], parameters: Sequence[torch.Tensor], gradient_dtype: torch.dtype
+    ) -> None:
+        self._positions = positions
+        self._gradient_dtype = gradient_dtype
+        self.parameters = [parameters[i] for i in positions]
+        first = self.parameters[0]
+        self.device, self.parameter_dtype = first.device, first.dtype
+        self.dtype = state_dtype(first)
+        self.sizes = np.array([parameter.numel() for parameter in self.parameters], np.int64)
+        self._strides = [parameter.stride() for parameter in self.parameters]
+        self._client = 0
+        self.states: list[dict[str, Any]] = []
+        self.sums: torch.Tensor | None = None
+
+    def take(self, gradients: Sequence[torch.Tensor | None], client: int) -> None:
+        """Take the gradients of all parameters that are this client's, laid out as they are."""
+        self._client = client
+        self.gradient_dtype = self._gradient_dtype
+        own: list[Any] = [gradients[i] for i in self._positions]
+        if [gradient.stride() for gradient in own] != self._strides:
+            own = [
+                gradient
+                if gradient.stride() == stride
+                else torch.empty_like(parameter).copy_(gradient)
+                for gradient, stride, parameter in zip(
+                    own, self._strides, self.parameters, strict=True
+                )
+            ]
+        self.gradients: list[torch.Tensor] = own
+
+    def sisa(
+        self,
+        rule: Rule,
+        *,
+        clients: bool,
+        starts: bool,
+        finishes: bool,
+        num_threads: int,
+        found_inf: torch.Tensor | None = None,
+    ) -> None:
+        """Run the kernel: the part of one client, the global part, or both."""
+        number = 1 if clients else 0
+        nothing = np.empty(0, np.uint64)
+        arguments = (
+            self.sizes,
+            self._weights(),
+            _pointers(self.gradients) if clients else nothing,
+            self.state_pointers("PI") if clients else nothing,
+            self.state_pointers("V") if clients and rule.needs_moments else None,
+            None if self.sums is None else self._pointers_of_sums(self.sums),
+            _pointers(self.parameters) if self.parameter_dtype in _LOW and finishes else None,
+            PRECISIONS[_name(self.gradient_dtype)],
+            PRECISIONS[_name(self.parameter_dtype)],
+            rule.kind,
+            rule.clients[:number].astype(_name(self.dtype)),
+            rule.scale,
+            rule.shrink,
+            starts,
+            finishes,
+        )
+        self._run(f"admm_sisa_{_name(self.dtype)}", arguments, num_threads, found_inf)
+
+    def momentum(
+        self, out: list[torch.Tensor], beta: float, scale: float,
+        num_threads: int, found_inf: torch.Tensor | None = None,
+    ) -> None:  # fmt: skip
+        """Update the momenta with the gradients, and write the look-ahead."""
+        arguments = (
+            self.sizes,
+            _pointers(self.gradients),
+            self.state_pointers("B"),
+            _pointers(out),
+            PRECISIONS[_name(self.gradient_dtype)],
+            beta,
+            scale,
+        )
+        self._run(f"admm_momentum_{_name(self.dtype)}", arguments, num_threads, found_inf)
+
+    def state_pointers(self, key: str) -> npt.NDArray[np.uint64]:
+        """Return where the state of the client begins, for every parameter."""
+        begin = _pointers([state[key] for state in self.states])
+        if self._client > 0:
+            each = self.sizes.view(np.uint64) * np.uint64(self.dtype.itemsize)
+            begin += each * np.uint64(self._client)
+        return begin
+
+    def _weights(self) -> npt.NDArray[np.uint64]:
+        if self.parameter_dtype in _LOW:
+            return _pointers([state["master"] for state in self.states])
+        return _pointers(self.parameters)
+
+    def _pointers_of_sums(self, sums: torch.Tensor) -> npt.NDArray[np.uint64]:
+        offsets = (np.cumsum(self.sizes) - self.sizes) * sums.element_size()
+        return (offsets + sums.data_ptr()).astype(np.uint64)
+
+    def _run(
+        self,
+        name: str,
+        arguments: tuple[Any, ...],
+        num_threads: int,
+        found_inf: torch.Tensor | None,
+    ) -> None:
+        if self.device.type == "cpu":
+            getattr(dispatch.core(), name)(*arguments, num_threads)
+        else:
+            self._cuda(name, arguments, found_inf)
+
+    def _cuda(self, name: str, arguments: tuple[Any, ...], found_inf: torch.Tensor | None) -> None:
+        launch = importlib.import_module("hotloops.admm._cuda_step").launch
+        index = self.device.index or 0
+        stream = torch.cuda.current_stream(self.device).cuda_stream
+
+        def upload(table: npt.NDArray[np.uint64]) -> tuple[int, object]:
+            there = torch.from_numpy(table.view(np.int64)).to(self.device)
+            return there.data_ptr(), there
+
+        flag = 0 if found_inf is None else found_inf.data_ptr()
+        launch(dispatch.cuda(), name, arguments, upload, flag, index, stream)
+
+
+@dataclass
+class Plan:
+    """The buckets of a group, and what they were made from.
+
+    Attributes
+    ----------
+    parameters : list of torch.Tensor
+    dtypes : list of torch.dtype or None
+        Of the gradients; None where there is none.
+    buckets : list of Bucket
+    """
+
+    parameters: list[torch.Tensor]
+    dtypes: list[torch.dtype | None]
+    buckets: list[Bucket]
+
+    @classmethod
+    def of(
+        cls, parameters: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]
+    ) -> Plan:
+        """Sort parameters with a gradient by device and types."""
+        found: dict[Any, list[int]] = {}
+        dtypes = _dtypes(gradients)
+        for i, (parameter, dtype) in enumerate(zip(parameters, dtypes, strict=True)):
+            if dtype is not None:
+                found.setdefault((parameter.device, parameter.dtype, dtype), []).append(i)
+        buckets = [Bucket(positions, parameters, key[2]) for key, positions in found.items()]
+        return cls(list(parameters), dtypes, buckets)
+
+    def fits(
+        self,
+        parameters: Sequence[torch.Tensor],
+        gradients: Sequence[torch.Tensor | None],
+        state: State,
+    ) -> bool:
+        """Whether nothing of it has changed, the dictionaries of the state included."""
+        return (
+            len(parameters) == len(self.parameters)
+            and all(map(operator.is_, parameters, self.parameters))
+            and _dtypes(gradients) == self.dtypes
+            and all(
+                all(map(operator.is_, map(state.get, bucket.parameters), bucket.states))
+                and bucket.parameters[0].dtype == bucket.parameter_dtype
+                and bucket.parameters[0].device == bucket.device
+                for bucket in self.buckets
+            )
+        )
+
+
+def _dtypes(gradients: Iterable[torch.Tensor | None]) -> list[torch.dtype | None]:
+    return [None if gradient is None else gradient.dtype for gradient in gradients]
+
+
+def state_dtype(parameter: torch.Tensor) -> torch.dtype:
+    """Return the type of a parameter's state: float32 for 16-bit parameters, else its own."""
+    return torch.float32 if parameter.dtype in _LOW else parameter.dtype
+
+
+def is_dense(tensor: torch.Tensor) -> bool:
+    """Whether a tensor fills its memory without gaps or overlap, in any order of its dimensions."""
+    expected = 1
+    pairs = zip(tensor.stride(), tensor.shape, strict=True)
+    for stride, size in sorted((stride, size) for stride, size in pairs if size > 1):
+        if stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).rpartition(".")[2]
+
+
+def _pointers(tensors: Iterable[torch.Tensor]) -> npt.NDArray[np.uint64]:
+    return np.array([tensor.data_ptr() for tensor in tensors], np.uint64)
