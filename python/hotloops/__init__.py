@@ -1,6 +1,7 @@
 """hotloops: the hot loops of iterative methods, over many rows at once, on every core.
 
-Families are modules that load when they are first used: ``hotloops.sgd``, ``hotloops.random``.
+Families are modules that load when they are first used: ``hotloops.sgd``,
+``hotloops.simplex``, ``hotloops.random``.
 """
 
 from __future__ import annotations
@@ -17,13 +18,18 @@ from hotloops._runtime.info import show_runtime
 from hotloops._runtime.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
+    from hotloops import admm as admm
     from hotloops import datasets as datasets
+    from hotloops import flow as flow
+    from hotloops import nn as nn
+    from hotloops import prox as prox
     from hotloops import random as random
     from hotloops import sgd as sgd
+    from hotloops import simplex as simplex
 
 __version__ = "0.1.0"
 
-_MODULES = ("datasets", "random", "sgd")
+_MODULES = ("admm", "datasets", "flow", "nn", "prox", "random", "sgd", "simplex", "torch")
 
 __all__ = [
     "BackendUnavailable",

@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _tour(options: argparse.Namespace) -> int:
-    from hotloops._report import page, tour, tour_page
+    from hotloops._report import page, tour, tour_cells, tour_consensus, tour_page, tour_portfolio
     from hotloops._runtime.info import runtime_info
 
     text.show("Regularised logistic regression by SGD ensembles, minibatch 1, two step sizes")
@@ -90,9 +90,32 @@ def _tour(options: argparse.Namespace) -> int:
         )
     text.show()
     text.show_table(tour.table(outcomes), rule_after=(0,))
+    text.show("\nA portfolio of three stocks with two wells, by multiplicative weights without and")
+    text.show("with Langevin noise.\n")
+    portfolio = tour_portfolio.run(
+        options.quick, num_threads=options.num_threads, backend=options.backend
+    )
+    text.show_table(tour_portfolio.table(portfolio), rule_after=(0,))
+    text.show()
+    text.show("One model for four clients of one label each, by FedAvg and by consensus ADMM.\n")
+    rounds = 60 if options.quick else 150
+    consensus = tour_consensus.run_consensus(rounds, num_threads=options.num_threads)
+    text.show_table(tour_consensus.table(consensus), rule_after=(0,))
+    text.show()
+    text.show("New blood cells from a generator, against cells that it never saw.\n")
+    cells = tour_cells.run(options.quick, num_threads=options.num_threads, backend=options.backend)
+    text.show_table(tour_cells.table(cells), rule_after=(0,))
+    text.show_table(tour_cells.facts(cells)[1:])
     text.show()
     target = options.output / "index.html"
-    page.write_text(target, tour_page.build(outcomes, runtime_info(), options.command_line))
+    sections = [
+        tour_portfolio.section(portfolio),
+        tour_consensus.section(consensus),
+        tour_cells.section(cells),
+    ]
+    page.write_text(
+        target, tour_page.build(outcomes, runtime_info(), options.command_line, sections)
+    )
     text.show(f"Pictures and explanations: {target}")
     return 0
 

@@ -1,7 +1,8 @@
 """Runs the benchmarks and reports them as ratios to the best peer.
 
-A benchmark is a pytest-benchmark test in a file ``bench_<family>.py``. Our backends and the peers
-are rows of one group. A row says what it is in ``benchmark.extra_info``:
+A benchmark is a pytest-benchmark test in a file ``bench_<family>.py`` or
+``bench_<family>_<part>.py``. Our backends and the peers are rows of one group. A row says what it
+is in ``benchmark.extra_info``:
 
 =========================== ===========================================================
 ``library``                 name of the row, for instance ``"hotloops cpp"`` or ``"NumPy"``
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -68,7 +70,7 @@ def run(family: str | None, json_file: Path | None, html_file: Path | None, *, q
     Parameters
     ----------
     family : str or None
-        Name in ``bench_<family>.py``.
+        Name in ``bench_<family>.py`` and ``bench_<family>_<part>.py``.
     json_file, html_file : pathlib.Path or None
         Files to write.
     quick : bool
@@ -106,12 +108,14 @@ def benchmark_files(family: str | None) -> list[Path]:
     folder = next((place for place in _PLACES if any(place.glob("bench_*.py"))), None)
     if folder is None:
         raise ValueError(f"no benchmarks in {_PLACES[0]}")
-    files = {file.stem.removeprefix("bench_"): file for file in sorted(folder.glob("bench_*.py"))}
+    families: dict[str, list[Path]] = {}
+    for file in sorted(folder.glob("bench_*.py"), key=lambda file: file.stem):
+        families.setdefault(file.stem.split("_")[1], []).append(file)
     if family is None:
-        return list(files.values())
-    if family not in files:
-        raise ValueError(f"family must be one of {', '.join(files)}, got {family!r}")
-    return [files[family]]
+        return [file for files in families.values() for file in files]
+    if family not in families:
+        raise ValueError(f"family must be one of {', '.join(families)}, got {family!r}")
+    return families[family]
 
 
 def _run_pytest(files: Sequence[Path], quick: bool) -> tuple[int, dict[str, Any]]:
@@ -125,7 +129,9 @@ def _run_pytest(files: Sequence[Path], quick: bool) -> tuple[int, dict[str, Any]
             *(_QUICK if quick else ()),
             *(str(file) for file in files),
         ]
-        status = subprocess.run(command, check=False).returncode
+        # Not with the settings of a pytest that may run this: rows have the machine to themselves.
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+        status = subprocess.run(command, env=environment, check=False).returncode
         if not report.exists() or not report.stat().st_size:
             return 1, {}
         loaded: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))

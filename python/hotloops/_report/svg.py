@@ -97,6 +97,22 @@ class Chart:
         """Add markers; ``error`` draws vertical bars, an open point is an upper bound."""
         self._add(_Series("points", x, y, name, colour, error, False, open_points, notes))
 
+    def spans(
+        self,
+        low: Sequence[float],
+        high: Sequence[float],
+        at: Sequence[float],
+        name: str = "",
+        colour: int = 0,
+        *,
+        notes: Sequence[str] = (),
+    ) -> None:
+        """Add horizontal intervals ``at`` categories of the y axis, a marker in their middle."""
+        middle = [(left + right) / 2.0 for left, right in zip(low, high, strict=True)]
+        half = [(right - left) / 2.0 for left, right in zip(low, high, strict=True)]
+        self.x.stretch([*low, *high])
+        self._series.append(_Series("spans", middle, at, name, colour, half, notes=notes))
+
     def bars(
         self,
         lengths: Sequence[float],
@@ -179,7 +195,7 @@ class Chart:
         for series in self._series:
             if not series.name:
                 continue
-            if series.kind == "points":
+            if series.kind in ("points", "spans"):
                 parts.append(_marker(x + 6, 40, series.colour))
             elif series.kind == "bars":
                 parts.append(_box(x, 35, 12, 10, series.colour))
@@ -225,6 +241,16 @@ class Chart:
                 parts.append(_stroke(x, bottom, x, top, colour, 1.5))
             note = series.notes[i] if series.notes else ""
             parts.append(_marker(x, y, series.colour, hollow=hollow, note=note))
+        return parts
+
+    def _draw_spans(self, series: _Series) -> list[str]:
+        parts = []
+        for i, x, y in self._seen(series):
+            half = series.error[i]
+            left, right = (self._at(series.x[i] + side * half, series.y[i])[0] for side in (-1, 1))
+            parts.append(_stroke(left, y, right, y, f"var(--c{series.colour})", 2.0))
+            note = series.notes[i] if series.notes else ""
+            parts.append(_marker(x, y, series.colour, note=note))
         return parts
 
     def _draw_bars(self, series: _Series) -> list[str]:

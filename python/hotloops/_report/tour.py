@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from hotloops import datasets
 from hotloops._report.estimates import Uncertain, norm_of_mean
+from hotloops._report.tour_intervals import IntervalPlan, Intervals, run_intervals
 
 Array = npt.NDArray[np.float64]
 Table = tuple[npt.NDArray[Any], npt.NDArray[np.int64], tuple[str, ...]]
@@ -41,6 +42,8 @@ class Experiment:
         fewer steps.
     ladder_steps : int
         Averaged steps on the ladder.
+    intervals : IntervalPlan
+        The run whose confidence intervals are compared with the exact minimiser.
     """
 
     title: str
@@ -51,6 +54,7 @@ class Experiment:
     num_chains: int
     ladder: tuple[float, ...]
     ladder_steps: int
+    intervals: IntervalPlan
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ class Outcome:
         Root-mean-square error of the best method in long runs.
     rungs : tuple of Rung
         Bias at every step size that was run.
+    intervals : Intervals
+        Of the extrapolated estimate, chain by chain.
     """
 
     experiment: Experiment
@@ -100,6 +106,7 @@ class Outcome:
     seconds: float
     best_error: float
     rungs: tuple[Rung, ...]
+    intervals: Intervals
 
     @property
     def updates_per_second(self) -> float:
@@ -123,7 +130,7 @@ def experiments(quick: bool) -> tuple[Experiment, ...]:
     """Return what the tour runs.
 
     The slowest direction forgets its start at the rate step size times `l2`, so the burn-in is at
-    least 5 / (step size * l2).
+    least 5 / (step size * l2); for the intervals, batches are at least 20 / (step size * l2).
     """
     cancer = Experiment(
         title="breast cancer",
@@ -134,6 +141,7 @@ def experiments(quick: bool) -> tuple[Experiment, ...]:
         num_chains=1024,
         ladder=(0.04, 0.08, 0.16),
         ladder_steps=15_000,
+        intervals=IntervalPlan(0.1, (0.02, 0.04), 100_000, burn_in=5_000, num_chains=64),
     )
     census = Experiment(
         title="a9a",
@@ -144,12 +152,17 @@ def experiments(quick: bool) -> tuple[Experiment, ...]:
         num_chains=512,
         ladder=(0.2, 0.4),
         ladder_steps=6_000,
+        intervals=IntervalPlan(0.1, (0.05, 0.1), 40_000, burn_in=2_000, num_chains=32),
     )
     if quick:
         cancer = replace(cancer, step_sizes=(0.03, 0.06), num_steps=17_000, num_chains=256)
         cancer = replace(cancer, ladder=(0.06, 0.12), ladder_steps=9_000)
         census = replace(census, step_sizes=(0.1, 0.2), num_steps=6_000, num_chains=256)
         census = replace(census, ladder=(0.2, 0.4), ladder_steps=3_000)
+        cancer, census = (
+            replace(plan, intervals=replace(plan.intervals, num_chains=16))
+            for plan in (cancer, census)
+        )
     return cancer, census
 
 
@@ -160,11 +173,15 @@ def run_experiment(
     from hotloops import sgd
 
     X, y, names = plan.load()
-    problem = sgd.Logistic(_on_device(X, backend), _on_device(y, backend), l2=plan.l2)
+    data = _on_device(X, backend), _on_device(y, backend)
+    problem = sgd.Logistic(*data, l2=plan.l2)
     common: dict[str, Any] = {"num_threads": num_threads, "backend": backend, "seed": seed}
+    averages_alone: dict[str, Any] = {**common, "statistics": ("mean",)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # two steps are too few, which is not the point here
-        sgd.run(problem, plan.step_sizes, num_steps=2, **common)  # compiles what must be compiled
+        sgd.run(
+            problem, plan.step_sizes, num_steps=2, **averages_alone
+        )  # compiles what must be compiled
     exact = _to_host(problem.minimizer())
 
     started = time.perf_counter()
@@ -174,7 +191,7 @@ def run_experiment(
         num_steps=plan.num_steps,
         num_chains=plan.num_chains,
         progress=True,
-        **common,
+        **averages_alone,
     )
     averages = _to_host(run.mean)[run.valid]  # waits for a GPU
     seconds = time.perf_counter() - started
@@ -185,7 +202,7 @@ def run_experiment(
         num_steps=plan.ladder_steps,
         num_chains=plan.num_chains,
         progress=True,
-        **common,
+        **averages_alone,
     )
     sigma = _to_host(problem.optimal_covariance())
     return Outcome(
@@ -202,6 +219,7 @@ def run_experiment(
             *rungs(averages, plan.step_sizes, exact)[:1],
             *rungs(_to_host(ladder.mean)[ladder.valid], plan.ladder, exact),
         ),
+        intervals=run_intervals(plan.intervals, *data, common),
     )
 
 
@@ -234,6 +252,7 @@ def table(outcomes: Sequence[Outcome]) -> list[list[str]]:
         ("bias after extrapolation", lambda o: str(o.rungs[0].extrapolation)),
         ("error of one chain", lambda o: f"{o.chain_error:.4f}"),
         ("optimum of long runs", lambda o: f"{o.best_error:.4f}"),
+        ("95 % intervals that cover", lambda o: str(o.intervals)),
         ("time", lambda o: f"{o.seconds:.2f} s"),
         ("updates per second", lambda o: f"{o.updates_per_second / 1e6:,.0f} million"),
     ]

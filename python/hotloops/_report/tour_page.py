@@ -8,7 +8,7 @@ from html import escape
 import numpy as np
 import numpy.typing as npt
 
-from hotloops._report import page
+from hotloops._report import page, tour_intervals
 from hotloops._report.axes import Axis
 from hotloops._report.estimates import Uncertain, density
 from hotloops._report.svg import Chart
@@ -31,6 +31,10 @@ proportional to γ. The exact minimiser comes from Newton's method in float64.</
 standard error. The error of one chain is the root-mean-square distance of its extrapolated average
 from θ*. The optimum of long runs is √(Tr Σ*/n); a run that is not long against the memory of its
 chains can lie a little below.</p>
+<p>One run tells its own precision as well: batches of its iterates give a 95 % interval for every
+coefficient. The share of these intervals that cover the exact value, over all chains and
+coefficients, is in the table. These runs have a stronger ridge and are longer, since batches must
+be long against the memory of the chain, 1/(γ · ridge) steps.</p>
 """
 _METHOD = """
 <p>M. Sheshukova, D. Belomestny, A. Durmus, E. Moulines, A. Naumov, S. Samsonov:
@@ -43,14 +47,20 @@ J. Platt (LIBSVM Data) of Adult, B. Becker and R. Kohavi (1996),
 """
 
 
-def build(outcomes: Sequence[Outcome], runtime: dict[str, object], command: str) -> str:
-    """Return the page as HTML."""
+def build(
+    outcomes: Sequence[Outcome],
+    runtime: dict[str, object],
+    command: str,
+    more: Sequence[tuple[str, str]] = (),
+) -> str:
+    """Return the page as HTML; `more` sections, as (heading, html), come before the machine."""
     sections = [
         ("What came out", _EXPLANATION + page.table(table(outcomes), strong=_STRONG_ROWS)),
         ("Pictures", page.figures(pictures(outcomes))),
         ("Do it yourself", f"<pre>{escape(_code(outcomes[0]))}</pre>"),
-        ("Where it ran", page.runtime_table(runtime)),
         ("Method and data", _METHOD),
+        *more,
+        ("Where it ran", page.runtime_table(runtime)),
     ]
     version = runtime.get("hotloops", "")
     return page.document("hotloops tour", _LEAD, sections, f"hotloops {version} · {command}")
@@ -61,6 +71,9 @@ def pictures(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
     drawn = [(bias_by_step_size(outcome), _CAPTION_BIAS) for outcome in outcomes]
     drawn += [(one_coefficient(outcome), _CAPTION_DENSITY) for outcome in outcomes]
     drawn += [(worst_coefficients(outcome), _CAPTION_COEFFICIENTS) for outcome in outcomes]
+    first = outcomes[0]
+    chart = tour_intervals.picture(first.experiment.title, first.names, first.intervals)
+    drawn.append((chart, _CAPTION_INTERVALS.format(plan=first.intervals.plan)))
     return [(chart.svg(), caption) for chart, caption in drawn]
 
 
@@ -75,6 +88,11 @@ _CAPTION_DENSITY = (
 _CAPTION_COEFFICIENTS = (
     "The twelve coefficients with the largest bias: distance of the ensemble mean from the exact "
     "value."
+)
+_CAPTION_INTERVALS = (
+    "95 % intervals from one pass of one chain, by batch means of the extrapolated path; ridge "
+    "{plan.l2:g}, {plan.num_steps:,} averaged steps. About one in twenty should miss; coefficients "
+    "of one run are not independent, so that misses come together."
 )
 
 
@@ -157,6 +175,7 @@ def _bias(rows: npt.NDArray[np.float64], outcome: Outcome) -> npt.NDArray[np.flo
 
 def _code(outcome: Outcome) -> str:
     plan = outcome.experiment
+    intervals = plan.intervals
     return f"""from hotloops import datasets, sgd
 
 table = datasets.load_breast_cancer()
@@ -166,4 +185,11 @@ run = sgd.run(problem, step_sizes={list(plan.step_sizes)}, num_steps={plan.num_s
               num_chains={plan.num_chains}, seed=2025, progress=True)
 
 print(run.mean.mean(axis=0) - problem.minimizer())          # bias of averaging, by step size
-print(run.extrapolated.mean(axis=0) - problem.minimizer())  # bias after extrapolation"""
+print(run.extrapolated.mean(axis=0) - problem.minimizer())  # bias after extrapolation
+
+problem = sgd.Logistic(X, table.y, l2={intervals.l2:g})
+long = sgd.run(problem, step_sizes={list(intervals.step_sizes)}, num_steps={intervals.num_steps:_},
+               burn_in={intervals.burn_in:_}, num_chains={intervals.num_chains}, seed=2025)
+low, high = long.confidence_interval()  # (chains, coefficients)
+exact = problem.minimizer()
+print(((low <= exact) & (exact <= high)).mean())  # about 0.95"""

@@ -45,7 +45,8 @@ def small_code() -> None:
 
 
 def buffers(arrays: Any) -> Any:
-    """Return a named tuple with the memory of its one-dimensional arrays in their place."""
+    """Return a named tuple with the memory of its one-dimensional arrays in their place; those of
+    named tuples in it too."""
     return arrays
 
 
@@ -67,6 +68,12 @@ def zeros(like: Any) -> Any:
 def load(memory: Any, index: Any) -> Any:
     """Return pack number `index` of a buffer."""
     lanes = lanes_of(memory)
+    return memory[index * lanes : (index + 1) * lanes].copy()
+
+
+def load_wide(memory: Any, index: Any, like: Any) -> Any:
+    """Return pack number `index` of a buffer; it has as many lanes as a pack of buffer `like`."""
+    lanes = lanes_of(like)
     return memory[index * lanes : (index + 1) * lanes].copy()
 
 
@@ -123,13 +130,16 @@ def _no_value(memory: Any, index: Any, value: Any) -> Any:
 
 
 def _buffers_of(arrays: Any) -> Any:
-    items = [
-        Buffer(numpy_support.as_dtype(item.dtype)) if isinstance(item, types.Array) else item
-        for item in arrays
-    ]
+    items = [_buffer_of(item) for item in arrays]
     if len(set(items)) == 1:
         return types.NamedUniTuple(items[0], len(items), arrays.instance_class)
     return types.NamedTuple(items, arrays.instance_class)
+
+
+def _buffer_of(item: Any) -> Any:
+    if isinstance(item, types.Array):
+        return Buffer(numpy_support.as_dtype(item.dtype))
+    return _buffers_of(item) if isinstance(item, types.BaseNamedTuple) else item
 
 
 give_type(small_code, lambda: types.none)
@@ -138,6 +148,7 @@ give_type(view, lambda memory, first, length: types.Array(_scalar_of(memory), 1,
 give_type(lanes_of, lambda memory: types.intp)
 give_type(zeros, lambda like: _pack_of(like))
 give_type(load, lambda memory, index: _pack_of(memory))
+give_type(load_wide, lambda memory, index, like: Pack(memory.dtype, _pack_of(like).lanes))
 give_type(store, lambda memory, index, pack: types.none)
 give_type(accumulate, lambda sums, index, pack: types.none)
 give_type(load_column, _column_of)
@@ -156,14 +167,18 @@ def _lower_small_code(context: Any, builder: Any, signature: Any, args: Any) -> 
 
 @lower(buffers, types.BaseNamedTuple)
 def _lower_buffers(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    kinds = signature.args[0]
-    items = [
-        context.make_array(kind)(context, builder, item).data
-        if isinstance(kind, types.Array)
-        else item
-        for kind, item in zip(kinds, cgutils.unpack_tuple(builder, args[0]), strict=True)
-    ]
-    return context.make_tuple(builder, signature.return_type, items)
+    return _memory_of(context, builder, signature.args[0], signature.return_type, args[0])
+
+
+def _memory_of(context: Any, builder: Any, kind: Any, target: Any, value: Any) -> Any:
+    """Return what stands for a field of type `kind` among buffers, where its type is `target`."""
+    if isinstance(kind, types.Array):
+        return context.make_array(kind)(context, builder, value).data
+    if not isinstance(kind, types.BaseNamedTuple):
+        return value
+    fields = zip(kind, target, cgutils.unpack_tuple(builder, value), strict=True)
+    items = [_memory_of(context, builder, *field) for field in fields]
+    return context.make_tuple(builder, target, items)
 
 
 @lower(view, Buffer, types.intp, types.intp)
@@ -207,6 +222,13 @@ def _lower_setitem(context: Any, builder: Any, signature: Any, args: Any) -> Any
 
 @lower(load, Buffer, types.Integer)
 def _lower_load(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    kind = context.get_value_type(signature.return_type)
+    pointer = _address(context, builder, signature.args, args, kind)
+    return builder.load(pointer, align=signature.args[0].dtype.itemsize)
+
+
+@lower(load_wide, Buffer, types.Integer, Buffer)
+def _lower_load_wide(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     kind = context.get_value_type(signature.return_type)
     pointer = _address(context, builder, signature.args, args, kind)
     return builder.load(pointer, align=signature.args[0].dtype.itemsize)

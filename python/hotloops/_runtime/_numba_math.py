@@ -23,7 +23,11 @@ from hotloops._runtime._numba_packs import (
 
 _hex = float.fromhex
 
-STREAM_NOISE, STREAM_LABELS, STREAM_ROW_SAMPLING = 0, 2, 5
+STREAM_NOISE, STREAM_FEATURES, STREAM_LABELS = 0, 1, 2
+STREAM_TRANSITIONS, STREAM_ROW_SAMPLING, STREAM_EXCHANGE = 3, 5, 6
+STREAM_INITIAL_POINTS, STREAM_PERMUTATION, STREAM_SIZE_FACTORS, STREAM_COUNTS = 4, 7, 9, 10
+STREAM_MATCHING_NOISE, STREAM_MATCHING_CHOICES, STREAM_PATH_NOISE = 11, 12, 13
+STREAM_WEIGHTS, STREAM_DROPOUT = 14, 15
 
 _LOW = 0xFFFFFFFF
 _MULTIPLIER_0, _MULTIPLIER_1 = 0xD2511F53, 0xCD9E8D57
@@ -171,7 +175,7 @@ def sincos_quarter(t: Any) -> tuple[Any, Any]:
     return sine, 1.0 - beyond_one
 
 
-def _flip_sign(value: Any, sign: Any) -> Any:
+def flip_sign(value: Any, sign: Any) -> Any:
     """Return `value`, its sign flipped where bit 31 of `sign` is set."""
     bit = sign & 0x80000000
     return as_real(as_words(value) ^ (bit if is_single(value) else bit << 32))
@@ -193,13 +197,12 @@ def polar_turns(r: Any, turn: Any) -> tuple[Any, Any]:
         t = (as_real((y & 0x3FFFFFFF) | 0x4330000000000000) - (2.0**52 + 2.0**29)) * 2.0**-30
     sine_part, cosine_part = sincos_quarter(t)
     odd_quadrant = (y & 0x40000000) != 0
-    along = _flip_sign(r * where(odd_quadrant, sine_part, cosine_part), y + 0x40000000)
-    return along, _flip_sign(r * where(odd_quadrant, cosine_part, sine_part), y)
+    along = flip_sign(r * where(odd_quadrant, sine_part, cosine_part), y + 0x40000000)
+    return along, flip_sign(r * where(odd_quadrant, cosine_part, sine_part), y)
 
 
-@traced
-def exp_bounded(x: Any) -> Any:
-    """Return exp(x) for abs(x) <= 80 in float32, <= 700 in float64."""
+def exp_reduced(x: Any) -> tuple[Any, Any]:
+    """Return e and s, exp(x) = s (1 + e), for abs(x) <= 80 in float32, <= 700 in float64."""
     if is_single(x):
         # Adding 1.5 2^23 rounds to an integer and leaves it in the low bits.
         magic = x * _hex("0x1.715476p+0") + 1.5 * 2.0**23
@@ -208,8 +211,7 @@ def exp_bounded(x: Any) -> Any:
         e = _hex("0x1.124148p-7") + r * _hex("0x1.6dbc64p-10")
         e = _hex("0x1.555454p-5") + r * e
         e = 0.5 + r * (_hex("0x1.555486p-3") + r * e)
-        p = 1.0 + (r + (r * r) * e)
-        return p * as_real((as_words(magic) << 23) + 0x3F800000)
+        return r + (r * r) * e, as_real((as_words(magic) << 23) + 0x3F800000)
     magic = x * _hex("0x1.71547652b82fep+0") + 1.5 * 2.0**52
     k = magic - 1.5 * 2.0**52
     r = (x - k * _hex("0x1.62e42fefa0000p-1")) - k * _hex("0x1.cf79abc9e3b3ap-40")
@@ -221,8 +223,14 @@ def exp_bounded(x: Any) -> Any:
     e67 = _hex("0x1.a019923726903p-16") + r * _hex("0x1.71ddde8adfb28p-19")
     e89 = _hex("0x1.28b460d087ae8p-22") + r * _hex("0x1.af87c2987e52ep-26")
     e = (e01 + r2 * e23) + r4 * ((e45 + r2 * e67) + r4 * e89)
-    p = 1.0 + (r + r2 * e)
-    return p * as_real((as_words(magic) << 52) + 0x3FF0000000000000)
+    return r + r2 * e, as_real((as_words(magic) << 52) + 0x3FF0000000000000)
+
+
+@traced
+def exp_bounded(x: Any) -> Any:
+    """Return exp(x) for abs(x) <= 80 in float32, <= 700 in float64."""
+    e, scale = exp_reduced(x)
+    return (1.0 + e) * scale
 
 
 @traced
@@ -234,23 +242,27 @@ def sigmoid(x: Any) -> Any:
     return 1.0 / (1.0 + exp_bounded(-x))
 
 
-@traced
-def sine(x: Any) -> Any:
-    """Return sin(x), with an absolute error of about 1 ulp of 1."""
+def quarter_turns(x: Any) -> tuple[Any, Any]:
+    """Return x in quarter turns less the nearest whole number, whose last bits come second."""
     if is_single(x):
         magic = x * _hex("0x1.45f306p-1") + 1.5 * 2.0**23
         k = magic - 1.5 * 2.0**23
         r = ((x - k * _hex("0x1.92p+0")) - k * _hex("0x1.fbp-12")) - k * _hex("0x1.5110b4p-22")
-        t = r * _hex("0x1.45f306p-1")
-    else:
-        magic = x * _hex("0x1.45f306dc9c883p-1") + 1.5 * 2.0**52
-        k = magic - 1.5 * 2.0**52
-        r = (x - k * _hex("0x1.921fb54400000p+0")) - k * _hex("0x1.0b4611a600000p-34")
-        t = (r - k * _hex("0x1.3198a2e037073p-69")) * _hex("0x1.45f306dc9c883p-1")
-    quadrant = as_words(magic)
+        return r * _hex("0x1.45f306p-1"), as_words(magic)
+    magic = x * _hex("0x1.45f306dc9c883p-1") + 1.5 * 2.0**52
+    k = magic - 1.5 * 2.0**52
+    r = (x - k * _hex("0x1.921fb54400000p+0")) - k * _hex("0x1.0b4611a600000p-34")
+    t = (r - k * _hex("0x1.3198a2e037073p-69")) * _hex("0x1.45f306dc9c883p-1")
+    return t, as_words(magic)
+
+
+@traced
+def sine(x: Any) -> Any:
+    """Return sin(x), with an absolute error of about 1 ulp of 1."""
+    t, quadrant = quarter_turns(x)
     sine_part, cosine_part = sincos_quarter(t)
     odd_quadrant = (quadrant & 1) != 0
-    return _flip_sign(where(odd_quadrant, cosine_part, sine_part), quadrant << 30)
+    return flip_sign(where(odd_quadrant, cosine_part, sine_part), quadrant << 30)
 
 
 # --- uniforms and normals ------------------------------------------------------------------------

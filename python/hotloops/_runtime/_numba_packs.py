@@ -212,11 +212,39 @@ def count_from(first: Any, stride: int) -> Any:
 
 
 def where(mask: Any, a: Any, b: Any) -> Any:
-    """Return `a` in the lanes that the mask names, else `b`; `a` may be a constant."""
+    """Return `a` in the lanes that the mask names, else `b`; `a` may be a number."""
     if isinstance(mask, Value):
-        chosen = a if isinstance(a, Value) else b.constant(a)
+        chosen = a.spread(b.lanes) if isinstance(a, Value) else b.constant(a)
         return b.like(b.builder.select(mask.llvm, chosen.llvm, b.llvm))
     return np.where(mask, a, b).astype(b.dtype, copy=False)
+
+
+def constant(number: Any, like: Any) -> Any:
+    """Return a number in all lanes of a pack like `like`."""
+    if isinstance(like, Value):
+        return like.constant(number)
+    return np.full_like(like, number)
+
+
+def widen(x: Any) -> Any:
+    """Return a pack in 64-bit lanes: reals exactly, words with zeros on top."""
+    if x.itemsize == 8:
+        return x
+    if not isinstance(x, Value):
+        return x.astype(f"{x.dtype.kind}8")
+    wide = np.dtype(f"{x.dtype.kind}8")
+    extend = x.builder.fpext if x.dtype.kind == "f" else x.builder.zext
+    return x.like(extend(x.llvm, llvm_type(wide, x.lanes)), wide)
+
+
+def narrow(x: Any, like: Any) -> Any:
+    """Return float64 reals rounded to the precision of `like`."""
+    if like.itemsize == 8:
+        return x
+    if not isinstance(x, Value):
+        return x.astype(np.float32)
+    single = np.dtype(np.float32)
+    return x.like(x.builder.fptrunc(x.llvm, llvm_type(single, x.lanes)), single)
 
 
 def any_lane(mask: Any) -> Any:
@@ -257,10 +285,22 @@ def square_root(x: Any) -> Any:
     """Return the correctly rounded square root."""
     if isinstance(x, Value):
         kind = x.llvm.type
-        name = f"llvm.sqrt.v{x.lanes}{kind.element.intrinsic_name}"
+        lanes = f"v{x.lanes}{kind.element.intrinsic_name}" if x.lanes else kind.intrinsic_name
+        name = f"llvm.sqrt.{lanes}"
         root = cgutils.get_or_insert_function(x.builder.module, ir.FunctionType(kind, [kind]), name)
         return x.like(x.builder.call(root, [x.llvm]))
     return np.sqrt(x)
+
+
+def multiply_add(a: Any, b: Any, c: Any) -> Any:
+    """Return ``a b + c`` with one rounding (two in the reference); `a` may be a scalar."""
+    if isinstance(c, Value):
+        kind = c.llvm.type
+        name = f"llvm.fma.v{c.lanes}{kind.element.intrinsic_name}"
+        signature = ir.FunctionType(kind, [kind] * 3)
+        fused = cgutils.get_or_insert_function(c.builder.module, signature, name)
+        return c.like(c.builder.call(fused, [a.spread(c.lanes).llvm, b.llvm, c.llvm]))
+    return a * b + c
 
 
 def interleave_words(even: Any, odd: Any) -> Any:

@@ -84,6 +84,8 @@ NUMPY = Library("numpy", "cpu")
 
 def library_of(value: object) -> Library | None:
     """Return the library of an array; lists and scalars count as NumPy, None is no array."""
+    if type(value) is np.ndarray:
+        return NUMPY
     if value is None or isinstance(value, str | bytes | dict | set):
         return None
     if isinstance(value, np.ndarray | np.generic | list | tuple | bool | int | float | complex):
@@ -137,6 +139,8 @@ def import_array(
     dtype : dtype, optional
         Type for lists and scalars, which have none of their own.
     """
+    if type(value) is np.ndarray:
+        return value, NUMPY
     library = library_of(value)
     if library is None:
         fail(TypeError, function, argument, "be an array of real numbers", describe(value))

@@ -283,6 +283,8 @@ def _layout_text(value: Any) -> str:
 
 def _namespace(value: object) -> Any:
     """NumPy, or CuPy for CuPy's arrays; CuPy is never imported here."""
+    if type(value) is np.ndarray:
+        return np
     if any(base.__module__.partition(".")[0] == "cupy" for base in type(value).__mro__):
         return sys.modules.get("cupy", np)
     return np
@@ -312,8 +314,11 @@ def as_array(function: str, argument: str, value: Any) -> Any:
 def _check_kind(
     function: str, argument: str, value: object, given: Any, wanted: np.dtype[Any] | None
 ) -> None:
+    integers = wanted is not None and wanted.kind in "iu"
+    if given.dtype in _FLOATS and not integers:
+        return
     came = describe(value) if given.dtype.kind == "O" else f"dtype {given.dtype}"
-    if wanted is not None and wanted.kind in "iu":
+    if integers:
         if given.dtype.kind not in "iu":
             fail(TypeError, function, argument, "be an array of integers", came)
         return
@@ -365,6 +370,10 @@ def _known_text(shape: Shape, symbols: Mapping[str, int]) -> str:
 
 
 def _convert(function: str, argument: str, given: Any, dtype: npt.DTypeLike | None) -> Any:
+    # A dtype equals None where it is float64.
+    as_it_is = dtype is None or given.dtype == np.dtype(dtype)
+    if as_it_is and given.flags.carray and given.dtype in _FLOATS:
+        return given
     target = np.dtype(dtype)  # float64 for None
     if dtype is None and given.dtype.kind == "f":
         target = given.dtype if given.dtype.isnative else given.dtype.newbyteorder("=")
