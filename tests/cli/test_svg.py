@@ -83,6 +83,20 @@ def test_bars_start_at_zero_and_carry_their_labels():
     assert {"two", "four", "first", "second"} <= set(texts(root))
 
 
+def test_spans_reach_from_low_to_high_around_their_marker():
+    chart = Chart("t", Axis("x", include=[0.0, 4.0]), Axis("", names=["a", "b"]))
+    chart.spans([1.0, 0.0], [3.0, 4.0], [0.0, 1.0], "interval", 0, notes=["<a>", "b"])
+    root = drawn(chart)
+    markers = circles(root)[1:]  # the first is in the legend
+    lines = [e for e in root.iter(f"{SPACE}line") if e.get("stroke-width") == "2"]
+    ends = [(float(e.get("x1")), float(e.get("x2")), float(e.get("y1"))) for e in lines]
+    for (left, right, height), (x, y) in zip(ends, markers, strict=True):
+        assert (left + right) / 2 == pytest.approx(x, abs=0.2)
+        assert height == y
+    assert ends[1][1] - ends[1][0] == pytest.approx(2 * (ends[0][1] - ends[0][0]), abs=0.4)
+    assert [e.text for e in root.iter(f"{SPACE}title")] == ["<a>", "b"]
+
+
 @pytest.mark.parametrize("log", [False, True])
 @pytest.mark.parametrize("values", [[], [3.0], [5.0, 5.0], [1e-300, 1e300], [-1e-12, 1e-12]])
 def test_any_data_can_be_drawn(values, log):

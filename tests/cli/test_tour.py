@@ -3,18 +3,21 @@
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from html import unescape
 
 import numpy as np
 import pytest
 
 from hotloops import cli, sgd
 from hotloops._report import tour, tour_page
+from hotloops._report.tour_intervals import IntervalPlan, Intervals, picture
 
 
 def tiny(plan):
     """Return an experiment of a second or less that is long enough for its ridge."""
+    intervals = IntervalPlan(0.5, (0.05, 0.1), 4000, burn_in=400, num_chains=12)
     return replace(plan, l2=0.5, step_sizes=(0.05, 0.1), num_steps=300, num_chains=24,
-                   ladder=(0.1, 0.2), ladder_steps=150)  # fmt: skip
+                   ladder=(0.1, 0.2), ladder_steps=150, intervals=intervals)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,9 @@ def test_burn_in_is_long_and_steps_are_stable(quick):
     for plan in tour.experiments(quick):
         X, y, _ = plan.load()
         mu, smoothness = sgd.Logistic(X, y, l2=plan.l2).curvature_bounds()
+        intervals = plan.intervals
+        assert intervals.step_sizes[0] * intervals.l2 * intervals.burn_in >= 5.0
+        assert intervals.step_sizes[0] * intervals.l2 * intervals.num_steps >= 20.0 * 5
         for steps, count in ((plan.step_sizes, plan.num_steps), (plan.ladder, plan.ladder_steps)):
             assert min(steps) * mu * count >= 5.0
             assert max(steps) * smoothness < 1.0
@@ -74,6 +80,7 @@ def test_table_has_the_promised_rows(outcomes):
         "norm of the estimate",
         "bias of averaging",
         "bias after extrapolation",
+        "95 % intervals that cover",
         "updates per second",
     ):
         assert name in names
@@ -88,7 +95,7 @@ def test_table_has_the_promised_rows(outcomes):
 def test_page_is_self_contained_and_its_pictures_are_well_formed(outcomes):
     html = tour_page.build(outcomes, {"hotloops": "0.1.0", "environment": {}}, "hotloops tour")
     svgs = re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL)
-    assert len(svgs) == 6
+    assert len(svgs) == 7
     for svg in svgs:
         ElementTree.fromstring(svg)
     assert not re.search(r"<script|<link|<img|src=|url\(|@import", html)
@@ -102,11 +109,45 @@ def test_page_is_self_contained_and_its_pictures_are_well_formed(outcomes):
 
 def test_code_on_the_page_gives_the_numbers_of_the_table(outcomes, capsys):
     outcome = outcomes[0]
-    html = tour_page.build([outcome], {"hotloops": ""}, "")
-    (code,) = re.findall(r"<pre>(.*?)</pre>", html, flags=re.DOTALL)
+    page = tour_page.build([outcome], {"hotloops": ""}, "")
+    (code,) = re.findall(r"<pre>(.*?)</pre>", page, flags=re.DOTALL)
     names = {}
-    exec(code.replace("progress=True", "progress=False"), names)
+    exec(unescape(code).replace("progress=True", "progress=False"), names)
     np.testing.assert_array_equal(names["run"].mean, outcome.averages)
+    np.testing.assert_array_equal(names["low"], outcome.intervals.low)
+    np.testing.assert_array_equal(names["exact"], outcome.intervals.exact)
+
+
+def test_intervals_are_those_of_the_run_and_cover(outcomes):
+    for outcome in outcomes:
+        low, high = outcome.intervals.low, outcome.intervals.high
+        assert low.shape == (12, outcome.shape[1])
+        assert (low <= high).all()  # equal where a rare feature was never drawn
+        assert 0.85 < outcome.intervals.covered.mean() < 1.0
+
+
+def test_share_of_intervals_has_its_error_between_chains():
+    exact = np.zeros(2)
+    low = np.array([[-1.0, -1.0], [-1.0, 0.5], [-1.0, -1.0], [-1.0, -1.0]])
+    intervals = Intervals(IntervalPlan(0.1, (0.1, 0.2), 1, 1, 4), exact, low, low + 2.0)
+    assert str(intervals) == "88 ± 12 %"  # 100, 50, 100, 100: deviation 25 between four
+    chart = picture("t", ("first", "second"), intervals)
+    assert chart.title == "t: 2 of 2 intervals of one run cover"
+
+
+def test_picture_of_intervals_tells_hits_from_misses():
+    exact = np.array([0.0, 1.0, 2.0])
+    low = np.array([[-1.0, 1.5, 1.0], [-1.0, 0.0, 1.0]])
+    intervals = Intervals(IntervalPlan(0.1, (0.1, 0.2), 1, 1, 2), exact, low, low + 2.0)
+    chart = picture("t", ("a", "b", "c"), intervals)
+    assert chart.title == "t: 2 of 3 intervals of one run cover"
+    root = ElementTree.fromstring(chart.svg())
+    notes = [e.text for e in root.iter("{http://www.w3.org/2000/svg}title")]
+    assert notes == [
+        "a: [-1.0000, 1.0000], exact 0.0000",
+        "c: [1.0000, 3.0000], exact 2.0000",
+        "b: [1.5000, 3.5000], exact 1.0000",
+    ]
 
 
 def test_command_prints_an_aligned_table_and_writes_the_page(

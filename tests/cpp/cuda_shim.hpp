@@ -8,6 +8,7 @@
 // not.
 #pragma once
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cstddef>
@@ -47,9 +48,10 @@ struct Index {
 
 constexpr unsigned warp_lanes = 32;
 
-// What a test may set: the largest grid, the order in which lanes run between two collectives, and
-// an error for the next launch.
+// What a test may set: the largest grid, the steps of a launch, the order in which lanes run
+// between two collectives, and an error for the next launch.
 inline std::int64_t max_blocks = 0x7fffffff;
+inline double max_steps = 10000;
 inline bool backwards = false;
 inline cudaError_t next_error = cudaSuccess;
 
@@ -58,8 +60,10 @@ inline std::int64_t launches = 0;
 inline cudaStream_t last_stream = nullptr;
 inline int device = 0;
 
+// A context starts it on its own stack; from then on jumps switch, which cost no system call.
 struct Fiber {
     ucontext_t context;
+    jmp_buf place;
     std::unique_ptr<char[]> stack;
     bool started = false, done = false;
 };
@@ -76,7 +80,7 @@ struct Meeting {
 struct Block {
     static constexpr std::size_t stack_bytes = 1 << 16;
 
-    ucontext_t scheduler;
+    jmp_buf scheduler;
     std::vector<Fiber> fibers;
     std::vector<Meeting> warps;
     Meeting all;
@@ -100,7 +104,7 @@ inline Block& block() {
 
 inline void yield() {
     Block& b = block();
-    swapcontext(&b.fibers[b.running].context, &b.scheduler);
+    if (_setjmp(b.fibers[b.running].place) == 0) _longjmp(b.scheduler, 1);
 }
 
 // Waits until all members are here; returns the generation whose values may be read.
@@ -169,10 +173,12 @@ inline void resume(unsigned thread) {
         getcontext(&fiber.context);
         fiber.context.uc_stack.ss_sp = fiber.stack.get();
         fiber.context.uc_stack.ss_size = Block::stack_bytes;
-        fiber.context.uc_link = &b.scheduler;
+        fiber.context.uc_link = nullptr;
         makecontext(&fiber.context, fiber_main, 0);
+        if (_setjmp(b.scheduler) == 0) setcontext(&fiber.context);
+        return;
     }
-    swapcontext(&b.scheduler, &fiber.context);
+    if (_setjmp(b.scheduler) == 0) _longjmp(fiber.place, 1);
 }
 
 inline void run_block(unsigned threads) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import platform
@@ -16,20 +17,39 @@ from typing import Any
 
 import pytest
 
-from hotloops._runtime import dispatch
+from hotloops._runtime import arrays, cublas, dispatch
+from hotloops.sgd import _cuda
 from tests.cuda import fake_cupy
 
 ROOT = Path(__file__).parents[2]
+FAMILIES = ("admm", "flow", "nn", "prox", "random", "sgd", "simplex")
 SOURCES = (
-    "csrc/sgd/cuda_separable.cu",
-    "csrc/sgd/cuda_quadratic_full.cu",
-    "csrc/sgd/cuda_rows.cu",
-    "csrc/random/cuda.cu",
-    "csrc/sgd/bind_cuda.cpp",
-    "csrc/random/bind_cuda.cpp",
-    "tests/cpp/cuda_shim_module.cpp",
+    *sorted(
+        (path for family in FAMILIES for path in ROOT.glob(f"csrc/{family}/cuda*.cu")),
+        key=lambda path: -path.stat().st_size,
+    ),
+    *(path for family in FAMILIES for path in ROOT.glob(f"csrc/{family}/bind_cuda*.cpp")),
+    ROOT / "csrc/core/cublas.cpp",
+    ROOT / "tests/cpp/cuda_shim_module.cpp",
 )
-FLAGS = ("-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off")
+# The shim jumps between stacks, which fortified functions take for an error.
+FLAGS = (
+    "-std=c++17",
+    "-O1",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-ffp-contract=off",
+    "-U_FORTIFY_SOURCE",
+)
+
+
+def flags_of(source: Path) -> tuple[str, ...]:
+    """Return what a source is compiled with besides."""
+    if source.suffix != ".cu":
+        return ("-O0",)  # bindings would gain nothing
+    if source.parent.name == "simplex" and dispatch.core().isa() in ("v3", "v4"):
+        return ("-mfma",)  # it fuses products with sums, as these levels and every device do
+    return ()
 
 
 class Compiler:
@@ -74,27 +94,40 @@ def compiler(include: Path) -> Compiler:
 
 @pytest.fixture(scope="session")
 def shim(compiler: Compiler, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The module of the bindings and kernels over the shim."""
-    pybind11 = pytest.importorskip("pybind11", reason="the bindings need pybind11's headers")
-    python = sysconfig.get_paths()["include"]
-    folder = tmp_path_factory.mktemp("shim")
-    headers = ("-isystem", pybind11.get_include(), "-isystem", python)
-
-    def build(name: str) -> Path:
-        target = folder / (name.replace("/", "_") + ".o")
-        compiler.compile(ROOT / name, target, *headers)
-        return target
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(pool.map(build, SOURCES))
-    library = folder / "cuda_shim.so"
-    compiler.link(objects, library)
+    """The module of the bindings and kernels over the shim; workers of one run share it."""
+    pytest.importorskip("pybind11", reason="the bindings need pybind11's headers")
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    library, fake = folder / "cuda_shim.so", folder / "fake_cublas.so"
+    with (folder / "cuda_shim.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not library.exists():
+            build(compiler, folder, fake, library)
     spec = importlib.util.spec_from_file_location("cuda_shim", library)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    assert module.load_cublas(str(fake)) == ""
     return module
+
+
+def build(compiler: Compiler, folder: Path, fake: Path, library: Path) -> None:
+    """Compile the stand-in for cuBLAS and, last of all, the module."""
+    import pybind11
+
+    headers = "-isystem", pybind11.get_include(), "-isystem", sysconfig.get_paths()["include"]
+
+    def compile_one(source: Path) -> Path:
+        target = folder / f"{source.parent.name}_{source.stem}.o"
+        compiler.compile(source, target, *headers, *flags_of(source))
+        return target
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        *objects, blas = pool.map(compile_one, (*SOURCES, ROOT / "tests/cpp/fake_cublas.cpp"))
+    compiler.link([blas], fake)
+    compiler.link(objects, library)
 
 
 @pytest.fixture
@@ -103,8 +136,20 @@ def cuda(shim: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     cupy = fake_cupy.make()
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setattr(dispatch, "cuda", lambda: shim)
+    monkeypatch.setattr(cublas, "load", lambda: shim)
+    library_of = arrays.library_of
+    monkeypatch.setattr(
+        arrays, "library_of", lambda value: fake_cupy.library_of(value) or library_of(value)
+    )
     cupy.shim = shim
     yield cupy
     shim.set_max_blocks(2**31 - 1)
+    shim.set_max_steps(10_000)
     shim.set_backwards(False)
     shim.fail_next_launch(0)
+
+
+@pytest.fixture
+def general(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All runs take the kernels with every rule and statistic, needed or not."""
+    monkeypatch.setattr(_cuda, "_has_fast_kernel", lambda kernel, parameters: False)

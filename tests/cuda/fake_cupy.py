@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from hotloops._runtime.arrays import Library
+
 STREAM = 0x5EED
 
 
@@ -32,6 +34,9 @@ class ndarray(np.ndarray):  # type: ignore[type-arg]
 
     def get(self) -> np.ndarray[Any, Any]:
         return np.array(self, subok=False)
+
+    def set(self, host: np.ndarray[Any, Any]) -> None:
+        self[...] = host
 
 
 ndarray.__module__ = "cupy"
@@ -85,24 +90,58 @@ class Stream:
         Stream.current = self.before
 
 
-def asarray(value: Any, dtype: Any = None) -> ndarray:
-    """Return an array on the current device."""
-    array = np.array(value, dtype=dtype, order="C", ndmin=0).view(ndarray)
-    array.number = Device.current
-    return array
+def array(value: Any, dtype: Any = None, order: str = "C") -> ndarray:
+    """Return a copy on the current device."""
+    made = np.array(value, dtype=dtype, order="C").view(ndarray)
+    made.number = Device.current
+    return made
+
+
+def asarray(value: Any, dtype: Any = None, order: str = "C") -> ndarray:
+    """Return an array of this module as it is, unless it has to change; copy anything else."""
+    if not isinstance(value, ndarray) or not value.flags.c_contiguous:
+        return array(value, dtype)
+    # Not `in (None, ...)`: to NumPy float64 equals None.
+    return value if dtype is None or dtype == value.dtype else array(value, dtype)
+
+
+def empty(shape: Any, dtype: Any = float) -> ndarray:
+    """Return memory that holds NaN, as far as it holds numbers: nobody may read it."""
+    made = array(np.empty(shape, dtype))
+    made.view(np.uint8)[...] = 0xFF
+    return made
+
+
+def on_device(function: Any) -> Any:
+    """Return a function of NumPy whose answers live on the current device."""
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        answer = function(*arguments, **options)
+        return array(answer) if isinstance(answer, np.ndarray) else answer
+
+    return call
+
+
+class Module(types.ModuleType):
+    """All functions of NumPy; types and constants are NumPy's own, as they are CuPy's."""
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(np, name)
+        return on_device(found) if callable(found) and not isinstance(found, type) else found
+
+
+def library_of(value: object) -> Library | None:
+    """Return the library of an array of this module, None for anything else."""
+    return Library("cupy", "cuda", value.number) if isinstance(value, ndarray) else None
 
 
 def make() -> Any:
     """Return a module to put into ``sys.modules["cupy"]``."""
     Device.current, Stream.current = 0, STREAM
     Event.recorded, Event.waited = [], 0
-    cupy: Any = types.ModuleType("cupy")
-    cupy.ndarray, cupy.asarray, cupy.array = ndarray, asarray, asarray
-    for name in ("empty", "zeros", "ones", "full", "stack"):
-        function = getattr(np, name)
-        setattr(cupy, name, lambda *args, f=function, **kwargs: asarray(f(*args, **kwargs)))
-    cupy.ascontiguousarray = lambda value, dtype=None: asarray(np.ascontiguousarray(value, dtype))
-    cupy.broadcast_to = lambda value, shape: asarray(np.broadcast_to(value, shape))
+    cupy: Any = Module("cupy")
+    cupy.ndarray, cupy.asarray, cupy.array, cupy.empty = ndarray, asarray, array, empty
+    cupy.ascontiguousarray = asarray
     cupy.cuda = types.SimpleNamespace(
         Device=Device,
         Event=Event,

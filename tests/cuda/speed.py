@@ -113,9 +113,47 @@ def quadratic(dtype: str, num_chains: int, dim: int, copies: int) -> dict[str, A
     return run_row(
         f"quadratic {dtype} C={num_chains} d={dim} J={copies}",
         lambda to: sgd.Quadratic(to(np.ones(dim)), to(np.ones(dim))),
-        {"step_sizes": steps, "num_chains": num_chains, "burn_in": 0, "dtype": dtype},
+        {
+            "step_sizes": steps,
+            "num_chains": num_chains,
+            "burn_in": 0,
+            "dtype": dtype,
+            "statistics": ("mean",),
+        },
         loop_of_cupy(num_chains, steps, dim) if dtype == "float32" else None,
     )
+
+
+def general() -> list[dict[str, Any]]:
+    """What the general kernel costs beside the one that it stands in for, and the streams."""
+    options = {"step_sizes": [0.05, 0.1], "num_chains": 16384, "burn_in": 0, "dtype": "float32"}
+    bare = {**options, "statistics": ("mean",)}
+    generator = np.random.default_rng(1)
+    features = (generator.standard_normal((569, 30)) / 6).astype("float32")
+    labels = (features[:, 0] > 0).astype("float32")
+    matrices = -np.eye(4) + generator.standard_normal((6, 4, 4)) / 8
+    transitions = np.full((6, 6), 1 / 6)
+
+    def quadratic_of(to: Callable[[Any], Any]) -> Any:
+        return sgd.Quadratic(to(np.ones(16)), to(np.ones(16)))
+
+    def logistic_of(to: Callable[[Any], Any]) -> Any:
+        return sgd.Logistic(to(features), to(labels), l2=0.01)
+
+    def stream_of(to: Callable[[Any], Any]) -> Any:
+        return sgd.StreamingLogistic(to(np.ones(10)))
+
+    def markov_of(to: Callable[[Any], Any]) -> Any:
+        return sgd.MarkovLSA(to(matrices), to(np.ones((6, 4))), to(transitions))
+
+    return [
+        run_row("quadratic d=16, intervals", quadratic_of, options),
+        run_row("quadratic d=16, clipped", quadratic_of, {**bare, "clip_norm": 3.0}),
+        run_row("logistic N=569 d=30, intervals", logistic_of, options),
+        run_row("streaming_logistic d=10", stream_of, bare),
+        run_row("streaming_logistic d=10, intervals", stream_of, options),
+        run_row("markov_lsa S=6 d=4", markov_of, bare),
+    ]
 
 
 def rows() -> list[dict[str, Any]]:
@@ -128,7 +166,13 @@ def rows() -> list[dict[str, Any]]:
         run_row(
             "quadratic_full float32 C=16384 d=16 J=2",
             lambda to: sgd.Quadratic(to(np.eye(16)), to(np.ones(16)), cholesky=to(factor)),
-            {"step_sizes": [0.05, 0.1], "num_chains": 16384, "burn_in": 0, "dtype": "float32"},
+            {
+                "step_sizes": [0.05, 0.1],
+                "num_chains": 16384,
+                "burn_in": 0,
+                "dtype": "float32",
+                "statistics": ("mean",),
+            },
         )
     )
     for num_rows, dim, num_chains in ((569, 30, 1024), (569, 30, 65536), (32561, 123, 16384)):
@@ -138,10 +182,15 @@ def rows() -> list[dict[str, Any]]:
             run_row(
                 f"logistic float32 N={num_rows} C={num_chains} d={dim} J=2",
                 lambda to, x=features, y=labels: sgd.Logistic(to(x), to(y), l2=0.01),
-                {"step_sizes": [0.05, 0.1], "num_chains": num_chains, "burn_in": 0},
+                {
+                    "step_sizes": [0.05, 0.1],
+                    "num_chains": num_chains,
+                    "burn_in": 0,
+                    "statistics": ("mean",),
+                },
             )
         )
-    return found
+    return found + general()
 
 
 def main() -> None:

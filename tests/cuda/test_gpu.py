@@ -17,14 +17,22 @@ import pytest
 
 from hotloops import DivergenceWarning, random, sgd
 from hotloops._runtime import dispatch
+from hotloops._runtime.arrays import Library
 from hotloops._runtime.errors import BackendUnavailable
 from hotloops.random import _cpp as random_cpp
 from hotloops.random import _cuda as random_cuda
 from hotloops.sgd import _cuda
+from tests.contract import cases as contract
+from tests.contract.test_determinism import PINNED
 from tests.cuda.cases import (
     KERNELS,
+    LAYOUTS,
+    ROWS,
+    RULES,
     Case,
+    Run,
     assert_same_bits,
+    covering,
     on_device,
     run_cpp,
     run_cuda,
@@ -56,22 +64,42 @@ def torch(cupy: Any) -> Any:
 def compare(cupy: Any, case: Case, parts: tuple[int, ...], burn_in: int = 1) -> Any:
     expected = run_cpp(case, parts, burn_in)
     assert_same_bits(run_cuda(cupy, case, parts, burn_in), expected)
-    return expected
+    return expected.chains
 
 
 def half_diverge(case: Case, num_steps: int) -> Case:
     """Return the case with a limit that about half of the copies leave."""
     free = run_cpp(case, (num_steps,))
-    limit = float(np.median(np.abs(free.theta).max(axis=2)))
+    limit = float(np.median(np.abs(free.chains.theta).max(axis=2)))
     return case.with_(divergence_limit=limit)
 
 
 @pytest.mark.parametrize("dim", [1, 4, 6, 17, 33, 130])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", LAYOUTS)
 def test_small_runs(cupy: Any, kernel: str, dtype: str, dim: int) -> None:
     case = Case(kernel, dtype, dim, num_chains=37, copies=1 + dim % 5, spread=0.01)
     compare(cupy, half_diverge(case, 9), (3, 6))
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=str(case)) for case in covering()])
+def test_small_general(cupy: Any, case: Case) -> None:
+    """Laws, rules, statistics, streams and Markov chains."""
+    compare(cupy, case, (4, 3, 6))
+
+
+@pytest.mark.parametrize("dim", [1, 7, 30])
+@pytest.mark.parametrize("copies", [1, 2, 3, 4])
+@pytest.mark.parametrize("kernel", ["quadratic", "cosine", "logistic"])
+def test_small_statistics(cupy: Any, kernel: str, copies: int, dim: int) -> None:
+    """The kernels that keep them in registers."""
+    case = Case(kernel, "float32", dim, 41, copies, spread=0.01, statistics="default")
+    compare(cupy, half_diverge(case, 13), (4, 3, 6))
+
+
+@pytest.mark.parametrize("kernel", ROWS)
+def test_small_plug_in(cupy: Any, kernel: str) -> None:
+    compare(cupy, Case(kernel, "float64", 5, 70, full=True, statistics="plug_in"), (4, 3, 6))
 
 
 @pytest.mark.parametrize("sampling", [0, 1, 2])
@@ -98,7 +126,7 @@ def test_small_random(cupy: Any, law: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("dim", [3, 20, 128, 1000])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", LAYOUTS)
 def test_grids_that_fill_the_device(cupy: Any, kernel: str, dtype: str, dim: int) -> None:
     num_chains = 60_000 // dim if kernel == "quadratic_full" and dim > 100 else 600_000 // dim
     case = Case(kernel, dtype, dim, num_chains, copies=2, spread=0.01)
@@ -106,10 +134,56 @@ def test_grids_that_fill_the_device(cupy: Any, kernel: str, dtype: str, dim: int
     compare(cupy, half_diverge(case, num_steps), (num_steps // 4, num_steps - num_steps // 4))
 
 
+@pytest.mark.parametrize("dim", [3, 40])
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_many_launches(cupy: Any, kernel: str) -> None:
-    case = Case(kernel, "float32", 2, num_chains=64, copies=2, first_step=2**32 - 20_000)
-    compare(cupy, case, (45_000, 5_000))
+def test_general_grids_that_fill_the_device(cupy: Any, kernel: str, dim: int) -> None:
+    """With statistics; of the short chains there are more than the workspace has room for."""
+    case = Case(kernel, "float32", dim, 3_000_000 // dim**2, statistics="default", full=True)
+    compare(cupy, case, (2, 4))
+
+
+@pytest.mark.parametrize("statistics", ["none", "default"])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_many_launches(cupy: Any, kernel: str, statistics: str) -> None:
+    case = Case(kernel, "float32", 2, 64, first_step=2**32 - 20_000, statistics=statistics)
+    compare(cupy, case, (45_000, 5_000) if statistics == "none" else (15_000, 10_000))
+
+
+@pytest.mark.filterwarnings("ignore:run. burn_in:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:run. the step size:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::hotloops.DivergenceWarning")
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    [
+        pytest.param(case, dtype, id=f"{case}-{dtype}")
+        for case, dtype in contract.instances()
+        if case in contract.SGD
+    ],
+)
+def test_contract(
+    cupy: Any, case: contract.Case, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From `sgd.run` down: the hashes that the other backends are held to."""
+    start, result_arrays = contract.start, contract.result_arrays
+    monkeypatch.setattr(contract, "start", lambda *sizes: cupy.asarray(start(*sizes)))
+    monkeypatch.setattr(contract, "result_arrays", lambda run: result_arrays(on_host(run)))
+    problem, _ = case.make(dtype)
+    problem.library = Library("cupy", "cuda")  # as if it had been made of arrays on the device
+    found = case.call((problem, dtype), backend="cuda", **case.options)
+    assert contract.digest(found) == PINNED[f"{case}/{dtype}"]
+
+
+class on_host:
+    """A result whose arrays, and those of all that it holds, come to the host when asked for."""
+
+    def __init__(self, of: Any) -> None:
+        self._of = of
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._of, name)
+        if found is None:
+            return None
+        return found.get() if hasattr(found, "get") else on_host(found)
 
 
 def run_both(xp: Any, options: dict[str, Any], dtype: str = "float32") -> list[Any]:
@@ -256,21 +330,24 @@ __device__ int pull(const {real}* theta, const {real}* noise, long long step, co
 """
 
 
-@pytest.mark.parametrize("dim", [2, 9, 200])
+@pytest.mark.parametrize(("dim", "rules"), [(2, "none"), (9, "all"), (200, "none")])
 @pytest.mark.parametrize(("dtype", "real"), [("float32", "float"), ("float64", "double")])
-def test_custom_source_equals_the_built_in(cupy: Any, dtype: str, real: str, dim: int) -> None:
+def test_custom_source_equals_the_built_in(
+    cupy: Any, dtype: str, real: str, dim: int, rules: str
+) -> None:
     case = half_diverge(Case("quadratic", dtype, dim, num_chains=300, spread=0.01), 50)
+    case = case.with_(rules=rules)
     expected = run_cpp(case, (50,))
-    data = cupy.asarray(np.concatenate(case.parameters()))
+    data = cupy.asarray(np.concatenate(case.parameters()[:3]))
     chains = on_device(cupy, case.chains())
     source = SOURCE.format(real=real, dim=dim, fails=0)
     options: dict[str, Any] = {
         "seed": case.seed, "chain_offset": case.chain_offset, "first_step": case.first_step,
         "num_steps": 50, "accumulate": True, "divergence_limit": case.divergence_limit,
-        "num_threads": 1,
+        "num_threads": 1, "rules": RULES[rules],
     }  # fmt: skip
     _cuda.advance(chains, "custom", (source, "pull", data, dim, 0), **options)
-    assert_same_bits(chains, expected)
+    assert_same_bits(Run(chains, None), expected)
     failing = SOURCE.format(real=real, dim=dim, fails="step == 20 ? 3 : 0")
     chains = on_device(cupy, case.with_(divergence_limit=1e6).chains())
     with pytest.raises(RuntimeError, match=r"the user's function returned 3 at index 0 "):
@@ -280,6 +357,24 @@ def test_custom_source_equals_the_built_in(cupy: Any, dtype: str, real: str, dim
         )  # fmt: skip
     with pytest.raises(ValueError, match="does not compile"):
         _cuda.advance(chains, "custom", ("int pull(", "pull", data, dim, 0), **options)
+
+
+def test_custom_source_through_the_face(cupy: Any) -> None:
+    """With the intervals that are on by default."""
+    source = SOURCE.format(real="float", dim=3, fails=0).replace("pull", "gradient")
+    center = np.array([1.0, -2.0, 0.5], "float32")
+    data = np.concatenate([np.ones(3), center, np.ones(3)]).astype("float32")
+    found = sgd.run(
+        sgd.Custom(source, 3, cupy.asarray(data), dtype="float32"), [0.1, 0.2], **OPTIONS
+    )
+    expected = sgd.run(sgd.Quadratic(np.ones(3, "float32"), center), [0.1, 0.2], **OPTIONS)
+    for name in RESULTS:
+        assert host(getattr(found, name)).tobytes() == getattr(expected, name).tobytes(), name
+    for got, wanted in zip(
+        *(run.confidence_interval(method="random_scaling") for run in (found, expected)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(host(got), wanted, rtol=1e-12)
 
 
 def test_interrupt(cupy: Any) -> None:

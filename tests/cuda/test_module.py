@@ -17,7 +17,7 @@ from hotloops.random import _cuda as random_cuda
 from hotloops.sgd import _cuda
 from tests.conftest import RunPython
 from tests.cuda import fake_cupy
-from tests.cuda.cases import Case, on_device, run_cuda
+from tests.cuda.cases import RULES, Case, on_device, run_cuda
 
 OPTIONS: dict[str, Any] = {
     "seed": 3,
@@ -58,19 +58,27 @@ class Recorder:
 
         return call
 
-    def _bind(self, *arguments: Any) -> Any:
+    def _bind(self, **arguments: Any) -> Any:
         bound = Bound(arguments)
         self.bound.append(bound)
         return bound
 
 
 class Bound:
-    def __init__(self, arguments: tuple[Any, ...]) -> None:
+    def __init__(self, arguments: dict[str, Any]) -> None:
         self.arguments = arguments
         self.workspace: tuple[int, int] | None = None
+        self.rules: dict[str, Any] = {}
+        self.statistics: dict[str, Any] = {}
 
     def set_workspace(self, address: int, size: int) -> None:
         self.workspace = (address, size)
+
+    def set_rules(self, **rules: Any) -> None:
+        self.rules = rules
+
+    def set_statistics(self, **statistics: Any) -> None:
+        self.statistics = statistics
 
 
 @pytest.fixture
@@ -100,22 +108,112 @@ def test_module_loads_without_a_driver(built: Any) -> None:
     assert built.architectures()
 
 
+def bound(module: Any, dtype: str = "Float32", **changes: Any) -> Any:
+    """Ten chains of two copies and three coordinates, nowhere."""
+    names = ("theta", "sums", "flags", "diverged_at", "step_sizes", "auxiliary", "stream")
+    sizes = {"num_chains": 10, "num_step_sizes": 2, "dim": 3, "num_auxiliary": 0, "device": 0}
+    given = {**dict.fromkeys(names, 0), **sizes, "own_step_sizes": False, **changes}
+    return getattr(module, f"SgdChains{dtype}")(**given)
+
+
+NO_STATISTICS: dict[str, Any] = {
+    "count": 0, "first_step": 0, "weights": 0, "own_weights": False, "shift": 0, "stride": 0,
+    "path": 0, "slots": 0, "squares": 0, "products": 0, "second": 0, "full": False,
+    "plug_hessian": 0, "plug_outer": 0,
+}  # fmt: skip
+NO_RULES: dict[str, Any] = {
+    "clip_norm": float("inf"), "weight_decay": 0.0, "projection": 0, "low": 0, "high": 0,
+    "center": 0, "radius": 0.0, "schedule": 0, "exponent": 0.0, "offset": 0.0, "boundaries": 0,
+    "factors": 0, "num_boundaries": 0, "origin": 0,
+}  # fmt: skip
+GAUSSIAN = (0, 0.0, 0, 0)
+
+
 def test_launch_without_a_driver_is_an_error(built: Any) -> None:
     if built.driver_state()["available"]:
         pytest.skip("there is a driver")
-    chains = built.SgdChainsFloat32(0, 0, 0, 0, 0, 10, 2, 3, 0, 0)
+    chains = bound(built)
     with pytest.raises(RuntimeError, match=r"CUDA error \d+ \(status 6\)"):
-        built.sgd_quadratic(chains, 1, 0, 0, 5, False, 1e6, 0, 0, 0)
+        built.sgd_quadratic(chains, 1, 0, 0, 5, False, 1e6, 0, 0, 0, *GAUSSIAN)
     with pytest.raises(RuntimeError, match="status 6"):
         built.random_philox(0, 0, 4, 0, 0, 0)
 
 
-def test_module_refuses_sizes(built: Any) -> None:
+def refused(
+    chains: Any, kernel: Any, *parameters: Any, steps: int = 5, averaged: bool = True
+) -> Any:
+    with pytest.raises(ValueError, match=r"^sgd") as caught:
+        kernel(chains, 1, 0, 10, steps, averaged, 1e6, *parameters)
+    return str(caught.value)
+
+
+def test_module_refuses_what_would_be_unsafe(shim: Any) -> None:
+    """Sizes and choices; what addresses lead to is checked where they are taken."""
     with pytest.raises(ValueError, match="theta must have shape"):
-        built.SgdChainsFloat64(0, 0, 0, 0, 0, 10, 0, 3, 0, 0)
-    chains = built.SgdChainsFloat64(0, 0, 0, 0, 0, 10, 1, 3, 0, 0)
-    with pytest.raises(ValueError, match="features must have shape"):
-        built.sgd_logistic(chains, 1, 0, 0, 5, False, 1e6, 0, 0, 0, 1, 0, 0.0)
+        bound(shim, num_step_sizes=0)
+    chains = bound(shim)
+    rows = (0, 0, 0, 1, 0, 0.0, 0.0)
+    assert "features must have shape" in refused(chains, shim.sgd_logistic, *rows)
+    quadratic, nowhere = shim.sgd_quadratic_general, (0, 0, 0)
+    assert "law of the noise" in refused(chains, quadratic, *nowhere, 7, 0.0, 0, 0)
+    assert "df must be above 2" in refused(chains, quadratic, *nowhere, 4, 2.0, 0, 0)
+    assert "1 to 2**20 values" in refused(chains, quadratic, *nowhere, 6, 0.0, 0, 0)
+    stream = shim.sgd_streaming_logistic_general
+    assert "rho must lie" in refused(chains, stream, 0, 0, False, 0.0, 0.0, 1.0)
+    assert "auxiliary must have shape" in refused(chains, stream, 0, 0, False, 0.0, 0.0, 0.5)
+    markov = shim.sgd_markov_lsa_general
+    assert "S must be at most 4096" in refused(chains, markov, 0, 0, 0, 0, 4097)
+    assert "one state for each chain" in refused(chains, markov, 0, 0, 0, 0, 5)
+
+
+def test_module_refuses_rules_and_statistics(shim: Any) -> None:
+    cosine = (1.0, 1.0, *GAUSSIAN)
+    for wrong, message in (
+        ({"projection": 3}, "must be 0, 1 or 2"),
+        ({"schedule": -1}, "must be 0, 1 or 2"),
+        ({"schedule": 1, "offset": -1.0}, "offset must not be negative"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            bound(shim).set_rules(**{**NO_RULES, **wrong})
+    for wrong, message in (
+        ({"count": -1}, "count must not be negative"),
+        ({"path": 64, "stride": 0, "slots": 2}, "path must have shape"),
+        ({"path": 64, "stride": 1, "slots": 0}, "path must have shape"),
+        ({"plug_outer": 64}, "must come together"),
+        ({"squares": 64}, "must come together"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            bound(shim).set_statistics(**{**NO_STATISTICS, **wrong})
+    chains = bound(shim)
+    chains.set_rules(**{**NO_RULES, "weight_decay": 0.5, "origin": 11})
+    assert "origin must not lie" in refused(chains, shim.sgd_cosine_general, *cosine)
+    chains = bound(shim)
+    chains.set_statistics(
+        **{**NO_STATISTICS, "count": 3, "first_step": 10, "path": 64, "stride": 2, "slots": 4}
+    )
+    assert "averaged steps" in refused(chains, shim.sgd_cosine_general, *cosine, averaged=False)
+    # The tenth averaged step would need a fifth slot.
+    message = refused(chains, shim.sgd_cosine_general, *cosine, steps=7)
+    assert "a slot for every `stride`" in message
+
+
+@pytest.mark.parametrize(
+    "kernel", ["quadratic", "quadratic_full", "cosine", "logistic", "quadratic_statistics"]
+)
+def test_fast_kernels_refuse_what_they_lack(shim: Any, kernel: str) -> None:
+    run = getattr(shim, f"sgd_{kernel}")
+    zeros = (0,) * (2 if kernel == "cosine" else 3)
+    rows = (0, 0, 1, 1, 0, 0.0, 0.0)
+    parameters = rows if kernel == "logistic" else (*zeros, *GAUSSIAN)
+    chains = bound(shim)
+    chains.set_rules(**{**NO_RULES, "weight_decay": 0.5})
+    assert "takes no rules" in refused(chains, run, *parameters)
+    asked = {"second": 64} if "statistics" in kernel else {"squares": 64, "products": 64}
+    chains = bound(shim)
+    chains.set_statistics(**{**NO_STATISTICS, **asked})
+    assert "or such statistics" in refused(chains, run, *parameters)
+    if kernel != "logistic":
+        assert "other laws of noise" in refused(bound(shim), run, *zeros, 3, 0.0, 0, 0)
 
 
 def test_backend_modules_do_not_import_cupy(run_python: RunPython) -> None:
@@ -128,26 +226,90 @@ def test_backend_modules_do_not_import_cupy(run_python: RunPython) -> None:
     )
 
 
+def pointers(*arrays: Any) -> tuple[int, ...]:
+    return tuple(array.data.ptr for array in arrays)
+
+
 def test_chains_are_bound_by_address(recorder: Recorder, cupy: Any) -> None:
     case = Case("quadratic", "float32", 6, num_chains=5, copies=2)
     chains = on_device(cupy, case.chains())
     parameters = on_device(cupy, case.parameters())
     _cuda.advance(chains, "quadratic", parameters, **OPTIONS)
-    addresses = [
-        array.data.ptr for array in (chains.theta, chains.sums, chains.flags, chains.diverged_at)
-    ]
-    (bound,) = recorder.bound
-    assert bound.arguments == (
-        *addresses, chains.step_sizes.data.ptr, 5, 2, 6, 0, fake_cupy.STREAM,
-    )  # fmt: skip
-    assert bound.workspace is None
+    (made,) = recorder.bound
+    names = ("theta", "sums", "flags", "diverged_at", "step_sizes", "auxiliary")
+    assert made.arguments == {
+        **{name: getattr(chains, name).data.ptr for name in names},
+        "num_chains": 5, "num_step_sizes": 2, "dim": 6, "own_step_sizes": False,
+        "num_auxiliary": 0, "device": 0, "stream": fake_cupy.STREAM,
+    }  # fmt: skip
+    assert (made.workspace, made.rules, made.statistics) == (None, {}, {})
     # Three launches of at most ten steps, each beginning where the one before ended.
     assert [name for name, _ in recorder.calls] == ["sgd_quadratic"] * 3
     assert [call[1:5] for _, call in recorder.calls] == [
         (3, 4, 10, 25), (3, 4, 20, 15), (3, 4, 30, 5),
     ]  # fmt: skip
     for _, call in recorder.calls:
-        assert call[5:] == (True, 1e6, *(array.data.ptr for array in parameters))
+        assert call[5:] == (True, 1e6, *pointers(*parameters[:3]), 0, 5.5, 0, 0)
+
+
+def test_rules_are_handed_over(recorder: Recorder, cupy: Any) -> None:
+    case = Case("cosine", "float32", 3, num_chains=5, own_steps=True)
+    made = []
+    for name in ("clip", "box", "ball", "polynomial", "piecewise"):
+        chains = on_device(cupy, case.chains())
+        _cuda.advance(chains, "cosine", case.parameters(), **OPTIONS, rules=RULES[name])
+        made.append(recorder.bound[-1])
+    assert {name for name, _ in recorder.calls} == {"sgd_cosine_general"}
+    assert all(chains.arguments["own_step_sizes"] for chains in made)
+    clip, box, ball, polynomial, piecewise = (chains.rules for chains in made)
+    inert = {**NO_RULES, "factors": 0}
+    assert clip == {**inert, "clip_norm": 0.7}
+    assert {**box, "low": 0, "high": 0} == {**inert, "projection": 1}
+    assert box["low"] != box["high"]
+    assert {**ball, "center": 0} == {**inert, "projection": 2, "radius": np.float32(0.9)}
+    assert polynomial == {**inert, "schedule": 1, "exponent": 0.5, "offset": 2.0}
+    addresses = {"boundaries": 0, "factors": 0}
+    assert {**piecewise, **addresses} == {
+        **inert, "schedule": 2, "num_boundaries": 2, "origin": 2,
+    }  # fmt: skip
+    assert 0 not in (box["low"], box["high"], ball["center"])
+    assert 0 not in (piecewise["boundaries"], piecewise["factors"])
+
+
+def test_statistics_are_handed_over(recorder: Recorder, cupy: Any) -> None:
+    case = Case("logistic", "float32", 3, num_chains=5, copies=2, statistics="plug_in")
+    chains, parameters = on_device(cupy, case.chains()), on_device(cupy, case.parameters())
+    running = on_device(cupy, case.running(100))
+    running.count = 7
+    _cuda.advance(chains, "logistic", parameters, **OPTIONS, statistics=running)
+    names = ("weights", "shift", "path", "squares", "products", "second")
+    assert recorder.bound[0].statistics == {
+        **{name: getattr(running, name).data.ptr for name in names},
+        "plug_hessian": running.plug_hessian.data.ptr, "plug_outer": running.plug_outer.data.ptr,
+        "count": 7, "first_step": 10, "own_weights": False, "stride": 2, "slots": 50, "full": True,
+    }  # fmt: skip
+    running.squares = running.squares[:, :1]
+    with pytest.raises(
+        ValueError, match=r"sgd: `squares` must be a float64 array of shape \(5, 3, 3\)"
+    ):
+        _cuda.advance(chains, "logistic", parameters, **OPTIONS, statistics=running)
+    # They are of averaged steps: without those, they are left alone.
+    _cuda.advance(
+        chains, "logistic", parameters, statistics=running, **{**OPTIONS, "accumulate": False}
+    )
+    assert recorder.bound[-1].statistics == {}
+
+
+def test_states_of_a_markov_chain_are_checked(recorder: Recorder, cupy: Any) -> None:
+    """A state that does not exist would be a wild address on the device."""
+    case = Case("markov_lsa", "float32", 3)
+    parameters = on_device(cupy, case.parameters())
+    for wrong in (-1, 5, np.nan):
+        chains = on_device(cupy, case.chains())
+        chains.auxiliary[2, 0] = wrong
+        with pytest.raises(ValueError, match="auxiliary must hold one state for each chain"):
+            _cuda.advance(chains, "markov_lsa", parameters, **OPTIONS)
+    assert recorder.calls == []
 
 
 def test_matrices_come_transposed(recorder: Recorder, cupy: Any) -> None:
@@ -162,12 +324,10 @@ def test_matrices_come_transposed(recorder: Recorder, cupy: Any) -> None:
     cupy.ascontiguousarray = keep
     chains, parameters = on_device(cupy, case.chains()), on_device(cupy, case.parameters())
     _cuda.advance(chains, "quadratic_full", parameters, **OPTIONS)
-    matrix, minimizer, factor = parameters
+    matrix, minimizer, factor, _ = parameters
     assert np.array_equal(kept[0], matrix.T)
     assert np.array_equal(kept[1], factor.T)
-    assert recorder.calls[0][1][7:] == tuple(
-        array.data.ptr for array in (kept[0], minimizer, kept[1])
-    )
+    assert recorder.calls[0][1][7:10] == pointers(kept[0], minimizer, kept[1])
 
 
 def test_rows_and_numbers(recorder: Recorder, cupy: Any) -> None:
@@ -175,11 +335,13 @@ def test_rows_and_numbers(recorder: Recorder, cupy: Any) -> None:
     chains, parameters = on_device(cupy, case.chains()), on_device(cupy, case.parameters())
     _cuda.advance(chains, "logistic", parameters, **OPTIONS)
     features, targets = parameters[:2]
-    expected = (features.data.ptr, targets.data.ptr, 20, 3, 1, 0.01)
+    expected = (features.data.ptr, targets.data.ptr, 20, 3, 1, 0.01, 0.75)
     assert recorder.calls[0][1][7:] == expected
     cosine = Case("cosine", "float32", 4)
-    _cuda.advance(on_device(cupy, cosine.chains()), "cosine", (1, np.float64(0.5)), **OPTIONS)
-    assert recorder.calls[-1][1][7:] == (1.0, 0.5)
+    table = cupy.zeros(9, dtype="float32")
+    given = (1, np.float64(0.5), (6, 0.0, table))
+    _cuda.advance(on_device(cupy, cosine.chains()), "cosine", given, **OPTIONS)
+    assert recorder.calls[-1][1][7:] == (1.0, 0.5, 6, 0.0, table.data.ptr, 9)
 
 
 def test_workspace_is_as_large_as_asked(recorder: Recorder, cupy: Any) -> None:
@@ -203,7 +365,8 @@ def test_device_and_stream_of_the_arrays(recorder: Recorder, cupy: Any) -> None:
     with cupy.cuda.Stream(77):
         _cuda.advance(chains, "cosine", case.parameters(), **OPTIONS)
         recorded = fake_cupy.Event.recorded
-    assert recorder.bound[0].arguments[-2:] == (1, 77)
+    made = recorder.bound[0].arguments
+    assert (made["device"], made["stream"]) == (1, 77)
     assert set(recorded) == {77}
     assert cupy.cuda.Device.current == 0
     out = cupy.zeros((2, 3, 4))

@@ -11,6 +11,8 @@ from hotloops import datasets
 SHA256 = {
     "a9a.npz": "c351cdd43a04e6461eaa526135e8c657f3033875a403d712f83abbac730b4827",
     "breast_cancer.npz": "4f1c68a36aa26fd0dfc68e27529c257347101ac82b056c3dfc9c13338d17cadb",
+    "pbmc68k_reduced.npz": "f4b9288dd85163cceaa39495a1e40d3ab943f4a53a7584a022a0821e6d0024ea",
+    "sp500_20.npz": "bfded1ab74dfd39e4ee132ce719f4a14cd52adcdb9464601ed345874c48c8781",
 }
 A9A = {"train": (32561, 451592, 7841), "test": (16281, 225731, 3846)}
 

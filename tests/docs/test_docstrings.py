@@ -5,12 +5,24 @@ from __future__ import annotations
 import dataclasses
 import doctest
 import importlib
+import importlib.util
 import inspect
 from collections.abc import Iterator
 
 import pytest
 
-MODULES = ("hotloops", "hotloops.sgd", "hotloops.random", "hotloops.datasets")
+MODULES = (
+    "hotloops",
+    "hotloops.admm",
+    "hotloops.datasets",
+    "hotloops.flow",
+    "hotloops.nn",
+    "hotloops.prox",
+    "hotloops.random",
+    "hotloops.sgd",
+    "hotloops.simplex",
+    *(["hotloops.torch"] if importlib.util.find_spec("torch") else []),
+)
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 # No section on examples, see-also or an extended summary is asked for, nor words where the name and
 # the type say it all; a class is documented in its own docstring, not again in __init__.

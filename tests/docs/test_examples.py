@@ -94,7 +94,15 @@ def test_python_examples_run_without_warnings(page: Path, tmp_path: Path) -> Non
 
 def test_the_pages_have_examples() -> None:
     with_examples = {page.stem for page in PAGES if blocks(page, "python")}
-    assert {"quickstart", "sgd", "random", "determinism", "errors", "executors"} <= with_examples
+    assert {
+        "quickstart",
+        "sgd",
+        "simplex",
+        "random",
+        "determinism",
+        "errors",
+        "executors",
+    } <= with_examples
 
 
 def test_cpp_example_ends_at_the_number_of_the_python_example(tmp_path: Path) -> None:
@@ -159,7 +167,8 @@ def test_pages_build_without_a_warning(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["hotloops", "hotloops.sgd", "hotloops.random", "hotloops.datasets"]
+    "module",
+    ["hotloops", "hotloops.sgd", "hotloops.simplex", "hotloops.random", "hotloops.datasets"],
 )
 def test_every_public_name_is_in_the_reference(module: str) -> None:
     imported = importlib.import_module(module)

@@ -120,6 +120,7 @@ def test_status_codes_are_never_renumbered(core: Any) -> None:
         "user_function": 4,
         "internal": 5,
         "cuda": 6,
+        "numerical": 7,
     }
 
 

@@ -44,7 +44,6 @@ def test_integer_accepts(value: object) -> None:
         (3 + 0j, "(3+0j)"),
         (object(), "an object"),
     ],
-    ids=repr,
 )
 def test_integer_type(value: object, got: str) -> None:
     with raises(TypeError, f"run: `num_steps` must be an integer >= 1, got {got}"):
@@ -450,3 +449,10 @@ def test_sizes() -> None:
     assert validate.sizes("f", 2**62, 0, 2**62) == 0
     with raises(OverflowError, f"f: the size {2**32} x {2**31} must stay below 2**63, got {2**63}"):
         validate.sizes("f", 2**32, 2**31)
+
+
+def test_single_precision_is_converted_where_double_is_wanted() -> None:
+    given = np.arange(3, dtype=np.float32)
+    found = validate.array("f", "x", given, dtype=np.float64)
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, given)

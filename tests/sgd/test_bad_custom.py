@@ -25,11 +25,13 @@ BAD_SIGNATURE = (
     "have the signature int32(T* theta, T* noise, int64 step, void* data, T* out) "
     "with T float or double, got"
 )
+GRADIENT = "be an address, a compiled function, CUDA source or a callable, got"
 ARGUMENTS: list[tuple[str, Any, type[Exception], str]] = [
-    ("grad", None, TypeError, "be an address, a compiled function or a callable, got None"),
-    ("grad", True, TypeError, "be an address, a compiled function or a callable, got True"),
-    ("grad", 1.5, TypeError, "be an address, a compiled function or a callable, got 1.5"),
-    ("grad", "f", TypeError, "be an address, a compiled function or a callable, got 'f'"),
+    ("grad", None, TypeError, f"{GRADIENT} None"),
+    ("grad", True, TypeError, f"{GRADIENT} True"),
+    ("grad", 1.5, TypeError, f"{GRADIENT} 1.5"),
+    ("grad", "f", ValueError, "define a function `gradient` where it is CUDA source, got 'f'"),
+    ("entry", "f", ValueError, "be None unless `grad` is CUDA source, got 'f'"),
     ("grad", 0, ValueError, f"{INT} in [1, 18446744073709551615], got 0"),
     ("grad", -5, ValueError, f"{INT} in [1, 18446744073709551615], got -5"),
     ("grad", 2**64, OverflowError, f"{INT} in [1, 18446744073709551615], got {2**64}"),

@@ -311,7 +311,7 @@ OVERFLOWING: list[tuple[Callable[[], sgd.Problem], str]] = [
 
 @pytest.mark.filterwarnings("ignore:run. the step size:RuntimeWarning")
 @pytest.mark.filterwarnings("ignore:run. burn_in:RuntimeWarning")
-@pytest.mark.parametrize(("build", "subject"), OVERFLOWING, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("build", "subject"), OVERFLOWING)
 def test_values_beyond_the_precision_of_the_run(
     build: Callable[[], sgd.Problem], subject: str
 ) -> None:

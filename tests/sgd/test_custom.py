@@ -156,29 +156,30 @@ def test_threads_chunks_and_resuming(form: str) -> None:
     np.testing.assert_array_equal(again.last, expected.last)
 
 
+@numba.njit  # type: ignore[untyped-decorator]
+def weighted_noise(theta, noise, step, data, out):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for i in range(noise.size):
+        total += (i + 1) * noise[i]
+    out[0] = -total
+    out[1] = -np.float64(step)
+
+
+@numba.cfunc(signature("float64"))  # type: ignore[untyped-decorator]
+def native_weighted_noise(theta, noise, step, data, out):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for i in range(numba.carray(data, (1,), np.int64)[0]):
+        total += (i + 1) * noise[i]
+    out[0] = -total
+    out[1] = -np.float64(step)
+    return 0
+
+
 @pytest.mark.parametrize("form", ["cfunc", "njit", "callable"])
 @pytest.mark.parametrize(("normals", "uniforms"), [(0, 0), (0, 5), (3, 0), (6, 2), (1, 9)])
 def test_noise(form: str, normals: int, uniforms: int) -> None:
     """Normals, then uniforms, each from its own stream; sums of powers tell them apart."""
     width = normals + uniforms
-
-    @numba.cfunc(signature("float64"))  # type: ignore[untyped-decorator]
-    def native(theta, noise, step, data, out):  # type: ignore[no-untyped-def]
-        total = 0.0
-        for i in range(width):
-            total += (i + 1) * noise[i]
-        out[0] = -total
-        out[1] = -np.float64(step)
-        return 0
-
-    @numba.njit  # type: ignore[untyped-decorator]
-    def jitted(theta, noise, step, data, out):  # type: ignore[no-untyped-def]
-        total = 0.0
-        for i in range(noise.size):
-            total += (i + 1) * noise[i]
-        out[0] = -total
-        out[1] = -np.float64(step)
-
     shapes = []
 
     def plain(theta: Any, noise: Any, step: int, data: Any, out: Any) -> None:
@@ -188,8 +189,9 @@ def test_noise(form: str, normals: int, uniforms: int) -> None:
             out[:, 0] -= (i + 1) * noise[:, i]
         out[:, 1] = -step
 
-    grad = {"cfunc": native, "njit": jitted, "callable": plain}[form]
-    problem = sgd.Custom(grad, 2, num_normals=normals, num_uniforms=uniforms)
+    grad = {"cfunc": native_weighted_noise, "njit": weighted_noise, "callable": plain}[form]
+    data = np.array([width])
+    problem = sgd.Custom(grad, 2, data, num_normals=normals, num_uniforms=uniforms)
     found = sgd.run(
         problem, 1.0, 3, burn_in=2, num_chains=7, chain_offset=9, step_offset=4, seed=31
     )

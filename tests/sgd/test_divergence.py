@@ -30,6 +30,8 @@ def throwing(dtype: str = "float64") -> sgd.Problem:
 def run(problem: sgd.Problem, *args: Any, **options: Any) -> sgd.SGDResult:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", hotloops.DivergenceWarning)
+        if "state" not in options:
+            options = {"statistics": ["mean"], **options}
         return sgd.run(problem, *args, **options)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from hotloops import sgd
 
-# The specification's section 2: step sizes, weights, amplification.
+# Step sizes, weights, amplification.
 TABLE = [
     ([1, 2], [2, -1], 3),
     ([1, 2, 4], [8 / 3, -2, 1 / 3], 5),
@@ -117,7 +117,6 @@ STEP_SIZES: list[tuple[Any, type[Exception], str]] = [
     ({0.1}, TypeError, "be an array of real numbers, got a set of length 1"),
     (np.array([0.1], np.float16), TypeError, "have dtype float32 or float64, got dtype float16"),
     ([], ValueError, "not be empty, got shape (0,)"),
-    ([[0.1, 0.2]], ValueError, "have shape (J,), got (1, 2)"),
     (
         [[0.1], [0.1, 0.2]],
         ValueError,
@@ -146,6 +145,18 @@ def test_wrong_step_sizes(value: Any, kind: type[Exception], text: str) -> None:
         sgd.extrapolate(means, value)
     with raises(kind, f"run: `step_sizes` must {text}"):
         sgd.run(problem, value, 10)
+
+
+def test_step_sizes_of_too_many_axes() -> None:
+    """Only `run` takes step sizes for each chain."""
+    with raises(
+        ValueError, "richardson_romberg_weights: `step_sizes` must have shape (J,), got (1, 2)"
+    ):
+        sgd.richardson_romberg_weights([[0.1, 0.2]])
+    with raises(ValueError, "extrapolate: `step_sizes` must have shape (J,), got (1, 2)"):
+        sgd.extrapolate(np.ones((2, 1)), [[0.1, 0.2]])
+    with raises(ValueError, "run: `step_sizes` must have shape (J,) or (C, J), got (1, 1, 1)"):
+        sgd.run(sgd.Cosine(), [[[0.1]]], 10)
 
 
 SHAPE = "have shape (..., J, d) with J = 2 as in `step_sizes`"

@@ -1,4 +1,4 @@
-"""Numbers that are known exactly: the specification's section 6.
+"""Numbers that are known exactly, by algebra or by two independent numerical methods.
 
 Seeds are fixed, so these tests either always pass or never. Each statistical comparison is within
 four standard errors, estimated from the sample: a right program would miss one for one seed in
@@ -29,7 +29,7 @@ def assert_mean(samples: Float64, expected: Any, standard_errors: float = 4.0) -
 
 
 class AR1:
-    """Exact second moments of t_{k+1} = (1 - g) t_k - g xi for two step sizes (algebra of 6.1).
+    """Exact second moments of t_{k+1} = (1 - g) t_k - g xi for two step sizes in closed form.
 
     a = s = 1, t_0 - t* = 1, averages over n iterates after n.
     """
@@ -69,7 +69,7 @@ class AR1:
 
 PLAIN, COMBINED = (1.0, 0.0), (2.0, -1.0)
 
-# The specification's table: n, n MSE(A), n MSE(RR).
+# n, n MSE(A), n MSE(RR).
 MSE = [
     (100, 0.9052656748, 0.8908971389),
     (400, 0.9512820513, 0.9435129602),
@@ -85,7 +85,7 @@ def test_algebra_gives_the_table(n: int, plain: float, combined: float) -> None:
 
 @pytest.mark.parametrize(("n", "plain", "combined"), MSE)
 def test_mean_squared_errors(n: int, plain: float, combined: float) -> None:
-    """6.1: an index that is off by one, or step sizes on different noise, change these numbers."""
+    """An index that is off by one, or step sizes on different noise, change these numbers."""
     gamma = n**-0.5
     problem = sgd.Quadratic([1.0], 0.0)
     run = sgd.run(problem, [gamma, 2 * gamma], n, num_chains=NUM_CHAINS, theta0=[1.0], seed=61)
@@ -142,7 +142,7 @@ def test_decomposition_holds_path_by_path() -> None:
 
 
 def test_remainders() -> None:
-    """6.1: what is left when the leading term is added back; the limits are 1 and 11/6."""
+    """What is left when the leading term is added back; the limits are 1 and 11/6."""
     n = 1600
     gamma = n**-0.5
     exact = AR1(n)
@@ -155,7 +155,7 @@ def test_remainders() -> None:
     assert_mean(n**1.5 * (run.extrapolated[:, 0] + noise) ** 2, exact.of_remainder(COMBINED))
 
 
-# 6.2: A, the factor of S = [[1, .3], [.3, .5]], and what follows for gamma = 0.1.
+# A, the factor of S = [[1, .3], [.3, .5]], and what follows for gamma = 0.1.
 MATRIX = np.array([[2.0, 0.5], [0.5, 1.0]])
 FACTOR = np.linalg.cholesky(np.array([[1.0, 0.3], [0.3, 0.5]]))
 INVARIANT = [[0.027341609197103, 0.002755579641856], [0.002755579641856, 0.025370272922241]]
@@ -172,7 +172,7 @@ def test_vector_autoregression() -> None:
     assert_mean(1000 * mean[:, :, None] * mean[:, None, :], AVERAGED)
 
 
-# 6.3: gamma, bias of the mean, variance, bias of RR(g, 2g), bias of RR(g, 2g, 4g).
+# gamma, bias of the mean, variance, bias of RR(g, 2g), bias of RR(g, 2g, 4g).
 BIAS = [
     (0.1, -7.422395917e-3, 0.028873339120, 1.7276862e-3, -9.7134e-4),
     (0.05, -3.524641314e-3, 0.013666215165, 3.731133e-4, -7.8411e-5),
@@ -212,7 +212,7 @@ def test_symmetric_cosine_has_no_bias() -> None:
 @pytest.mark.filterwarnings("ignore:run. burn_in:RuntimeWarning")
 @pytest.mark.parametrize("full", [False, True])
 def test_coupled_quadratics_contract_exactly(full: bool) -> None:
-    """6.6: |t_k - t'_k| = |(I - gamma A)^k (t_0 - t'_0)|, whatever the noise."""
+    """|t_k - t'_k| = |(I - gamma A)^k (t_0 - t'_0)|, whatever the noise."""
     problem = sgd.Quadratic(MATRIX if full else [2.0, 0.7], 0.5)
     matrix = problem.hessian()
     starts = np.random.default_rng(4).normal(size=(2, 7, 2))

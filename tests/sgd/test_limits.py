@@ -106,6 +106,12 @@ def test_short_burn_in() -> None:
         sgd.run(sgd.Logistic(np.eye(2), [0, 1]), 0.1, 5)  # no lower bound is known
 
 
+def test_short_burn_in_with_a_rate_that_rounds_to_zero() -> None:
+    text = "exp(-0); inf steps would be enough"
+    with pytest.warns(RuntimeWarning, match=re.escape(text) + "$"):
+        sgd.run(sgd.Quadratic([0.5], 0.0), 5e-324, 1)
+
+
 def test_step_sizes_that_float32_cannot_tell_apart() -> None:
     problem, text = sgd.Cosine(), "run: `step_sizes` must stay finite, positive and distinct in "
     message = "^" + re.escape(text + "float32, got [")

@@ -19,6 +19,9 @@ generator = np.random.default_rng(21)
 FEATURES = generator.normal(size=(60, 4)) * [1.0, 0.5, 2.0, 1.0]
 TARGETS = FEATURES @ [1.0, -1.0, 0.5, 0.0] + generator.normal(size=60)
 LABELS = (generator.uniform(size=60) < 1 / (1 + np.exp(-FEATURES[:, 0]))).astype(float)
+COUNTS = generator.poisson(np.exp(0.3 * FEATURES[:, 0])).astype(float)
+SIGNS = 2 * LABELS - 1
+TABLE = np.array([-1.5, 0.25, 0.25, 1.0])
 MATRIX = np.array([[2.0, 0.5], [0.5, 1.0]])
 FACTOR = np.array([[1.0, 0.0], [0.3, 0.7]])
 
@@ -33,6 +36,75 @@ def objective_of_rows(problem: sgd.Problem, l2: float) -> Callable[[Float64], fl
         return float(losses.mean() + l2 * t @ t / 2)
 
     return least_squares if isinstance(problem, sgd.LeastSquares) else logistic
+
+
+def mean_of_rows(loss: Callable[[Float64], Float64], l2: float) -> Callable[[Float64], float]:
+    """Objective from the losses at the margins of all rows."""
+    return lambda t: float(loss(FEATURES @ t).mean() + l2 * t @ t / 2)
+
+
+def mean_of_stream(logistic: bool, l2: float) -> Callable[[Float64], float]:
+    """Objective over Gaussian features, by Gauss-Hermite quadrature."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    z = np.stack(np.meshgrid(nodes, nodes, indexing="ij"), -1).reshape(-1, 2)
+    w = np.outer(weights, weights).ravel() / weights.sum() ** 2
+    x = z @ FACTOR.T
+    margins = x @ TRUTH
+
+    def objective(t: Float64) -> float:
+        m = x @ t
+        loss = (
+            np.logaddexp(0, m) - special.expit(margins) * m if logistic else (m - margins) ** 2 / 2
+        )
+        return float(w @ loss + l2 * t @ t / 2)
+
+    return objective
+
+
+TRUTH = np.array([1.0, -0.5])
+
+
+def more_cases() -> list[Any]:
+    """Noise laws, losses and streams."""
+
+    def diagonal(t: Float64) -> float:
+        return float(([0.5, 2.0, 1.0] * t**2).sum() / 2)
+
+    made: list[tuple[str, sgd.Problem, Callable[[Float64], float]]] = [
+        (
+            str(noise)[:9],
+            sgd.Quadratic([0.5, 2.0, 1.0], 0.0, [0.1, 1.0, 2.0], noise=noise),
+            diagonal,
+        )
+        for noise in ("uniform", "rademacher", "laplace", "none", sgd.StudentT(9), TABLE)
+    ]
+    made += [
+        (
+            "huber",
+            sgd.Huber(FEATURES, TARGETS, 0.8, 0.1),
+            mean_of_rows(lambda m: special.huber(0.8, m - TARGETS), 0.1),
+        ),
+        (
+            "squared_hinge",
+            sgd.SquaredHinge(FEATURES, LABELS, 0.1, batch_size=2),
+            mean_of_rows(lambda m: np.maximum(0, 1 - SIGNS * m) ** 2, 0.1),
+        ),
+        (
+            "softplus_hinge",
+            sgd.SoftplusHinge(FEATURES, SIGNS, 4.0, 0.1),
+            mean_of_rows(lambda m: np.logaddexp(0, 4 * (1 - SIGNS * m)) / 4, 0.1),
+        ),
+        (
+            "poisson",
+            sgd.Poisson(FEATURES / 2, COUNTS, 0.1),
+            mean_of_rows(lambda m: np.exp(m / 2) - COUNTS * m / 2, 0.1),
+        ),
+    ]
+    for kind, logistic in ((sgd.StreamingLeastSquares, False), (sgd.StreamingLogistic, True)):
+        for l2 in (0.0, 0.2):
+            problem = kind(TRUTH, cholesky=FACTOR, l2=l2)
+            made.append((f"{kind.__name__} {l2}", problem, mean_of_stream(logistic, l2)))
+    return [pytest.param(*case[1:], id=case[0]) for case in made]
 
 
 def cases() -> list[Any]:
@@ -80,7 +152,7 @@ def differences(objective: Callable[[Float64], float], at: Float64) -> tuple[Flo
     return gradient, hessian
 
 
-@pytest.mark.parametrize(("problem", "objective"), cases())
+@pytest.mark.parametrize(("problem", "objective"), [*cases(), *more_cases()])
 def test_minimizer_and_hessian(problem: sgd.Problem, objective: Callable[[Float64], float]) -> None:
     at = problem.minimizer()
     assert at.dtype == np.float64
@@ -97,7 +169,7 @@ def test_minimizer_and_hessian(problem: sgd.Problem, objective: Callable[[Float6
         np.testing.assert_array_equal(matrix, matrix.T)
 
 
-@pytest.mark.parametrize(("problem", "objective"), cases())
+@pytest.mark.parametrize(("problem", "objective"), [*cases(), *more_cases()])
 def test_answers_are_copies(problem: sgd.Problem, objective: Callable[[Float64], float]) -> None:
     before = problem.minimizer().tobytes(), problem.hessian().tobytes()
     problem.minimizer()[...] = np.nan
@@ -108,7 +180,7 @@ def test_answers_are_copies(problem: sgd.Problem, objective: Callable[[Float64],
 
 
 @pytest.mark.filterwarnings("ignore:run. burn_in:RuntimeWarning")
-@pytest.mark.parametrize(("problem", "objective"), cases())
+@pytest.mark.parametrize(("problem", "objective"), [*cases(), *more_cases()])
 def test_one_step_is_a_gradient_step(
     problem: sgd.Problem, objective: Callable[[Float64], float]
 ) -> None:
@@ -200,7 +272,7 @@ def test_minimizer_of_the_breast_cancer_table() -> None:
 
 
 def test_minimizer_of_cosine() -> None:
-    """Section 6.3 of the specification: phase 1."""
+    """Phase 1 breaks the symmetry."""
     problem = sgd.Cosine(1.0, 1.0, 3)
     np.testing.assert_allclose(problem.minimizer(), 0.498701133517848, rtol=0, atol=1e-15)
     np.testing.assert_allclose(problem.hessian(), np.eye(3) * 1.927967245561, rtol=0, atol=1e-12)

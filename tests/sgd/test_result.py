@@ -14,6 +14,8 @@ import pytest
 
 from hotloops import sgd
 
+pytestmark = pytest.mark.filterwarnings("ignore:confidence_interval. batches of:RuntimeWarning")
+
 
 @pytest.fixture(scope="module")
 def result() -> sgd.SGDResult:
@@ -44,9 +46,12 @@ def test_repr(result: sgd.SGDResult) -> None:
     expected = "SGDResult(chains=12, step_sizes=[0.05, 0.1], dim=3, num_steps=200, diverged=0)"
     assert repr(result) == expected
     for problem, text in (
-        (sgd.Quadratic([1.0], 0.0), "Quadratic(dim=1, kernel='quadratic')"),
-        (sgd.Quadratic([[1.0]], 0.0), "Quadratic(dim=1, kernel='quadratic_full')"),
-        (sgd.Cosine(1.0, 2.0, 3), "Cosine(phi=1.0, sigma=2.0, dim=3)"),
+        (sgd.Quadratic([1.0], 0.0), "Quadratic(dim=1, kernel='quadratic', noise='gaussian')"),
+        (
+            sgd.Quadratic([[1.0]], 0.0),
+            "Quadratic(dim=1, kernel='quadratic_full', noise='gaussian')",
+        ),
+        (sgd.Cosine(1.0, 2.0, 3), "Cosine(phi=1.0, sigma=2.0, dim=3, noise='gaussian')"),
         (
             sgd.Logistic(np.eye(2), [0, 1], 0.5, batch_size=2, sampling="reshuffle"),
             "Logistic(rows=2, dim=2, l2=0.5, batch_size=2, sampling='reshuffle')",
@@ -95,8 +100,14 @@ def png(figure: Any) -> bytes:
 def test_plot(result: sgd.SGDResult) -> None:
     pytest.importorskip("matplotlib")
     figure = result.plot()
-    assert len(figure.axes) == 2
-    estimates, convergence = figure.axes
+    assert len(figure.axes) == 3
+    estimates, intervals, convergence = figure.axes
+    assert intervals.get_title() == "95 % intervals, coordinate 0"
+    low, high = result.confidence_interval(method="batch_means")
+    (lines,) = intervals.collections
+    ends = np.array(lines.get_segments())
+    np.testing.assert_allclose(ends[:, 0], np.stack([np.arange(12), low[:, 0]], axis=1))
+    np.testing.assert_allclose(ends[:, 1, 1], high[:, 0])
     assert estimates.get_xlabel() == "coordinate"
     labels = [text.get_text() for text in estimates.get_legend().get_texts()]
     assert labels == ["step 0.05", "step 0.1", "extrapolated"]
@@ -117,7 +128,12 @@ def test_plot_with_a_reference(result: sgd.SGDResult) -> None:
     np.testing.assert_allclose(
         drawn, (result.extrapolated - at).mean(axis=0)[[2, 0]], rtol=1e-9, atol=1e-12
     )
-    errors = figure.axes[1].lines[0].get_ydata()
+    low, high = result.confidence_interval()
+    covers = int(((low <= at) & (at <= high))[:, 2].sum())
+    labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    assert labels[0] == f"covers ({covers})"
+    assert labels[1:] == ([f"misses ({12 - covers})"] if covers < 12 else [])
+    errors = figure.axes[2].lines[0].get_ydata()
     expected = ((result.checkpoint_mean[:, :, 0] - at) ** 2).sum(axis=2).mean(axis=1) ** 0.5
     np.testing.assert_allclose(errors, expected, rtol=1e-12)
     assert png(figure).startswith(b"\x89PNG")
@@ -129,8 +145,11 @@ def test_plot_of_small_and_broken_results() -> None:
     pytest.importorskip("matplotlib")
     single = sgd.run(sgd.Cosine(1.0, 1.0, 40), 0.1, 100)
     figure = single.plot()
-    assert len(figure.axes) == 1
+    assert len(figure.axes) == 2
     assert len(figure.axes[0].containers[0].lines[0].get_ydata()) == 30
+    assert figure.axes[1].get_title() == "95 % intervals, chain 0"
+    bare = sgd.run(sgd.Cosine(1.0, 1.0, 40), 0.1, 100, statistics=["mean"])
+    assert len(bare.plot().axes) == 1
     assert png(figure).startswith(b"\x89PNG")
     gone = sgd.run(
         sgd.Quadratic([1.0], 0.0, 9.0, divergence_limit=0.1),

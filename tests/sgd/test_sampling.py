@@ -43,6 +43,7 @@ def rows_of(num_rows: int, num_steps: int, num_chains: int, **options: Any) -> R
         num_chains=num_chains,
         burn_in=0,
         checkpoints=np.arange(1, num_steps + 1),
+        statistics=["mean"],
         **options,
     )
     rows = run.checkpoint_last[:, :, 0, 0]

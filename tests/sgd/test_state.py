@@ -167,6 +167,13 @@ LACKING: list[tuple[str, Any]] = [
     ("step_sizes", np.array([0.1, 0.2])),
     ("step_sizes", np.array([-0.1])),
     ("checkpoint_mean", np.zeros((3, 1, 1, 1))),
+    ("auxiliary", np.zeros((2, 0))),
+    ("statistics_weights", None),
+    ("statistics_shift", None),
+    ("statistics_shift", np.zeros((2, 1, 1))),
+    ("statistics_path", np.zeros((1, 3, 1, 1))),
+    ("statistics_path", np.zeros((1, 50, 1, 1), np.float32)),
+    ("statistics_squares", np.full((1, 1, 1), np.nan)),
 ]
 HEADERS: list[tuple[str, Any]] = [
     ("seed", None),
@@ -178,6 +185,14 @@ HEADERS: list[tuple[str, Any]] = [
     ("checkpoints", 7),
     ("checkpoints", [1, 2, 3]),
     ("kernel", None),
+    ("rules", {}),
+    ("running", {"count": 50}),
+    ("running", {"count": 49, "stride": 1, "doubling": True}),
+    ("running", {"count": 50, "stride": 0, "doubling": True}),
+    ("statistics", 7),
+    ("batch_length", 0),
+    ("curvature", "x"),
+    ("plug_in", [1]),
 ]
 
 
@@ -186,21 +201,39 @@ def test_files_with_parts_that_do_not_fit(name: str, value: Any, tmp_path: Path)
     """Sealed files of the right kind, but without a part or with another one."""
     path = tmp_path / "run.npz"
     sgd.run(sgd.Cosine(1.0, 1.0), [0.1], 50, checkpoints=[9]).save(path)
-    header, arrays = files.load_npz(path, "sgd.run", 1)
+    header, arrays = files.load_npz(path, "sgd.run", 2)
     part: dict[str, Any] = header if name in header else arrays
     if value is None:
         del part[name]
     else:
         part[name] = value
-    files.save_npz(path, "sgd.run", 1, header, arrays)
+    files.save_npz(path, "sgd.run", 2, header, arrays)
     with pytest.raises(ValueError, match=r"run\.npz: the file lacks parts of a result"):
         sgd.SGDResult.load(path)
-    files.save_npz(path, "sgd.run", 2, header, arrays)
-    with pytest.raises(ValueError, match=r"version 2"):
+    files.save_npz(path, "sgd.run", 3, header, arrays)
+    with pytest.raises(ValueError, match=r"version 3"):
         sgd.SGDResult.load(path)
-    files.save_npz(path, "simplex.run", 1, header, arrays)
+    files.save_npz(path, "simplex.run", 2, header, arrays)
     with pytest.raises(ValueError, match=r"holds 'simplex\.run'"):
         sgd.SGDResult.load(path)
+
+
+def test_files_of_version_1(tmp_path: Path) -> None:
+    """They have neither rules nor statistics; a run goes on from them with the same averages."""
+    problem, path = sgd.Cosine(1.0, 1.0), tmp_path / "run.npz"
+    expected = sgd.run(problem, STEPS, 90, burn_in=20, num_chains=3)
+    sgd.run(problem, STEPS, 50, burn_in=20, num_chains=3).save(path)
+    header, arrays = files.load_npz(path, "sgd.run", 2)
+    for name in ("rules", "running", "statistics", "batch_length", "curvature", "plug_in"):
+        del header[name]
+    old = {name: a for name, a in arrays.items() if not name.startswith(("statistics", "aux"))}
+    files.save_npz(path, "sgd.run", 1, header, old)
+    result = sgd.SGDResult.load(path)
+    assert result.state.statistics is None
+    assert result.state.statistics_names == ("mean",)
+    assert_same(sgd.run(problem, STEPS, 40, state=result.state), expected, ARRAYS)
+    with pytest.raises(ValueError, match=r"`statistics` must be \('mean',\) as in `state`"):
+        sgd.run(problem, STEPS, 40, state=result.state, statistics=["variance"])
 
 
 def test_saving_where_it_cannot_be_saved(tmp_path: Path) -> None:

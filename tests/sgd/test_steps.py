@@ -47,6 +47,7 @@ def run_both(
         theta0=theta0,
         dtype=dtype,
         backend=backend,
+        statistics=["mean"],
         **common,  # type: ignore[arg-type]
     )
     assert result.last.dtype == dtype
@@ -197,7 +198,8 @@ def test_labels_of_both_kinds(backend: str, dtype: str, offsets: dict[str, int])
 
     def last(y: Any) -> Any:
         problem = sgd.Logistic(features, y, 0.1)
-        return sgd.run(problem, 0.1, 20, num_chains=5, backend=backend, **offsets).last
+        options: dict[str, Any] = {"num_chains": 5, "statistics": ["mean"], **offsets}
+        return sgd.run(problem, 0.1, 20, backend=backend, **options).last
 
     expected = last(labels)
     for kind in (np.float32, np.float64, np.int8):
@@ -219,6 +221,7 @@ def test_shapes_of_theta0(backend: str, dtype: str, offsets: dict[str, int]) -> 
             num_chains=6,
             theta0=theta0,
             backend=backend,
+            statistics=["mean"],
             **offsets,
             **options,
         ).last
@@ -253,6 +256,7 @@ def test_checkpoints(backend: str, dtype: str, offsets: dict[str, int], build: B
         "seed": 4,
         "dtype": dtype,
         "backend": backend,
+        "statistics": ["mean"],
         **offsets,
     }
     whole = sgd.run(build(), [0.1, 0.2], 20, checkpoints=[1, 2, 7, 20], **options)

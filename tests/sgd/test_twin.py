@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import os
 import textwrap
+from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,11 @@ import numba
 import numpy as np
 import pytest
 
+from hotloops import sgd
 from hotloops._runtime import _numba_jit
 from hotloops.sgd import _cpp, _numba
 from hotloops.sgd._state import ChainArrays
+from tests.contract import sgd_problems as made
 from tests.random import reference
 
 if TYPE_CHECKING:
@@ -27,9 +30,26 @@ DTYPES = ("float32", "float64")
 # For new interpreters, which import this file.
 ROOT = str(Path(__file__).parents[2])
 SEARCH = {"PYTHONPATH": os.pathsep.join([ROOT, os.environ.get("PYTHONPATH", "")])}
-KERNELS = ("quadratic", "quadratic_full", "cosine", "least_squares", "logistic")
 SHAPES = [(1, 1, 1), (37, 2, 6), (16, 3, 4), (33, 1, 19)]  # (chains, copies, dim)
 IID, RESHUFFLE, SEQUENTIAL = 0, 1, 2
+
+MAKERS: dict[str, Callable[[int], Callable[[str], Any]]] = {
+    "quadratic": made.quadratic,
+    "quadratic_full": made.quadratic_full,
+    "cosine": lambda dim: lambda dtype: (sgd.Cosine(0.75, 1.25, dim), dtype),
+    "least_squares": lambda dim: made.rows(sgd.LeastSquares, 57, dim, batch_size=3),
+    "logistic": lambda dim: made.rows(sgd.Logistic, 57, dim, batch_size=3),
+    "huber": lambda dim: made.rows(sgd.Huber, 57, dim, delta=0.5),
+    "squared_hinge": lambda dim: made.rows(sgd.SquaredHinge, 57, dim),
+    "softplus_hinge": lambda dim: made.rows(sgd.SoftplusHinge, 57, dim, batch_size=2),
+    "poisson": lambda dim: made.rows(sgd.Poisson, 57, dim),
+    "streaming_least_squares": lambda dim: made.streaming(
+        sgd.StreamingLeastSquares, dim, rho=0.5, full=True
+    ),
+    "streaming_logistic": lambda dim: made.streaming(sgd.StreamingLogistic, dim),
+    "markov_lsa": lambda dim: made.markov(5, dim),
+}
+KERNELS = tuple(MAKERS)
 
 
 def make_chains(shape: tuple[int, int, int], dtype: str, seed: int = 0) -> ChainArrays:
@@ -51,21 +71,24 @@ def make_rows(
     generator = np.random.default_rng(1)
     features = generator.normal(size=(num_rows, dim)).astype(dtype)
     targets = generator.integers(0, 2, num_rows).astype(dtype)
-    return features, targets, batch_size, sampling, 0.01
+    return features, targets, batch_size, sampling, 0.01, 0.0
 
 
 def make_parameters(kernel: str, dim: int, dtype: str) -> tuple[Any, ...]:
-    generator = np.random.default_rng(2)
-    minimizer = generator.normal(size=dim).astype(dtype)
-    if kernel == "quadratic":
-        curvature, scale = generator.uniform(0.5, 2, (2, dim)).astype(dtype)
-        return curvature, minimizer, scale
-    if kernel == "quadratic_full":
-        factor = np.tril(generator.normal(size=(dim, dim)))
-        return (np.eye(dim) + 0.1 / dim).astype(dtype), minimizer, factor.astype(dtype)
-    if kernel == "cosine":
-        return 0.3, 0.7
-    return make_rows(57, dim, dtype, batch_size=3)
+    problem, _ = MAKERS[kernel](dim)(dtype)
+    parameters: tuple[Any, ...] = problem.parameters(np.dtype(dtype), np)
+    return parameters
+
+
+def make_case(
+    kernel: str, shape: tuple[int, int, int], dtype: str
+) -> tuple[ChainArrays, tuple[Any, ...]]:
+    """Chains, with what the problem carries from step to step, and parameters."""
+    problem, _ = MAKERS[kernel](shape[2])(dtype)
+    arrays = make_chains(shape, dtype)
+    kind = np.dtype(dtype)
+    arrays.auxiliary = problem.initial_auxiliary(7, 3, shape[0], 5, kind, np)
+    return arrays, problem.parameters(kind, np)
 
 
 def advance(backend: Any, arrays: ChainArrays, kernel: str, parameters: Any, **given: Any) -> None:
@@ -82,7 +105,7 @@ def advance(backend: Any, arrays: ChainArrays, kernel: str, parameters: Any, **g
 
 
 def assert_same(found: ChainArrays, expected: ChainArrays) -> None:
-    for name in ("theta", "sums", "flags", "diverged_at"):
+    for name in ("theta", "sums", "flags", "diverged_at", "auxiliary"):
         value, wanted = getattr(found, name), getattr(expected, name)
         bits = f"u{wanted.itemsize}"
         np.testing.assert_array_equal(value.view(bits), wanted.view(bits), name)
@@ -101,8 +124,7 @@ def compare(arrays: ChainArrays, kernel: str, parameters: Any, **given: Any) -> 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_kernels(kernel: str, dtype: str) -> None:
     for shape in SHAPES:
-        arrays = make_chains(shape, dtype)
-        parameters = make_parameters(kernel, shape[2], dtype)
+        arrays, parameters = make_case(kernel, shape, dtype)
         first = compare(arrays, kernel, parameters)
         assert (first.theta != arrays.theta).any()
         # On from there, over the step where the low word of the counter wraps.
@@ -110,17 +132,26 @@ def test_kernels(kernel: str, dtype: str) -> None:
         assert (after.sums == first.sums).all()
 
 
+# Step sizes and a limit at which the first copy stays in range and the others leave it, one by one.
+THROWING: dict[str, tuple[list[float], float]] = {
+    "logistic": ([2.0, 40.0, 50.0], 1e4),
+    "huber": ([2.0, 40.0, 50.0], 1e4),
+    "softplus_hinge": ([2.0, 40.0, 50.0], 1e4),
+    "poisson": ([0.001, 0.1, 0.3], 11.0),
+    "streaming_logistic": ([0.02, 1.0, 4.0], 5.0),
+}
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_divergence(kernel: str, dtype: str) -> None:
     """Some copies diverge, at different steps; one is frozen and one is broken from the start."""
-    arrays = make_chains((37, 3, 5), dtype)
-    arrays.step_sizes[:] = [2.0, 40.0, 50.0] if kernel == "logistic" else [0.1, 1.6, 4.0]
+    arrays, parameters = make_case(kernel, (37, 3, 5), dtype)
+    step_sizes, limit = THROWING.get(kernel, ([0.02, 1.0, 4.0], 11.0))
+    arrays.step_sizes[:] = step_sizes
     arrays.flags[4, 0] = 1
     arrays.theta[5, 0, 3] = np.nan
     arrays.theta[36, 0, 0] = np.inf
-    parameters = make_parameters(kernel, 5, dtype)
-    limit = {"logistic": 60.0, "quadratic_full": 11.0}.get(kernel, 1e4)
     result = compare(arrays, kernel, parameters, divergence_limit=limit, num_steps=60)
     assert (result.flags[[4, 5, 36], 0] == 1).all()
     assert (result.diverged_at[[4, 5, 36], 0] == [-1, 5, 5]).all()
@@ -158,8 +189,7 @@ def test_rejected_rows(dtype: str) -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_cuts(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads and the length of one call into compiled code change nothing."""
-    arrays = make_chains((150, 2, 6), "float32")
-    parameters = make_parameters(kernel, 6, "float32")
+    arrays, parameters = make_case(kernel, (150, 2, 6), "float32")
     if kernel == "logistic":
         parameters = make_rows(57, 6, "float32", batch_size=150)
     arrays.step_sizes[1] = 3.0
@@ -211,25 +241,24 @@ def signature(real: Any) -> Any:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("num_normals", "num_uniforms"), [(3, 2), (8, 0), (0, 5), (0, 0)])
-def test_custom(dtype: str, num_normals: int, num_uniforms: int) -> None:
+def test_custom(dtype: str) -> None:
     real = np.dtype(dtype).type
-    count = num_normals + num_uniforms
-    data = np.array([1.5, 0.5, -0.25])
 
     def formula(theta, noise, step, data, out):  # type: ignore[no-untyped-def]
         for i in range(3):
             out[i] = theta[i] - real(data[i]) + real(step) * real(0.001)
-            for k in range(count):
+            for k in range(int(data[3])):
                 out[i] += noise[k] * real(0.1)
         return 0
 
     address = numba.cfunc(signature(numba.from_dtype(np.dtype(dtype))))(formula).address
     compiled = numba.njit(formula)
-    for shape in [(1, 1, 3), (37, 2, 3)]:
+    for counts, shape in itertools.product(
+        [(3, 2), (8, 0), (0, 5), (0, 0)], [(1, 1, 3), (37, 2, 3)]
+    ):
+        data = np.array([1.5, 0.5, -0.25, sum(counts)])
         arrays = make_chains(shape, dtype)
         arrays.step_sizes[-1] = 2.5
-        counts = (num_normals, num_uniforms)
         options = {"num_steps": 50, "divergence_limit": 20.0}
         expected = arrays.copy()
         advance(_cpp, expected, "custom", (address, data.ctypes.data, *counts), **options)
@@ -286,22 +315,26 @@ def gradient(theta: Any, noise: Any, step: int, data: Any, out: Any) -> None:
 
 
 def small_hash() -> str:
-    """Every kernel on a tiny case, as one hash."""
+    """Every kernel on a tiny case, some with rules and statistics, as one hash."""
     found = hashlib.sha256()
-    for kernel, dtype in itertools.product((*KERNELS, "custom"), DTYPES):
-        arrays = make_chains((9, 2, 3), dtype)
-        arrays.step_sizes[1] = 4.0
-        parameters: tuple[Any, ...] = (numba.njit(gradient), None, 3, 0)
+    parameters: tuple[Any, ...]
+    for kernel in (*KERNELS, "custom"):
+        arrays, parameters = make_chains((9, 2, 3), "float32"), (numba.njit(gradient), None, 3, 0)
         if kernel != "custom":
-            parameters = make_parameters(kernel, 3, dtype)
-        advance(_numba, arrays, kernel, parameters, num_steps=8, divergence_limit=30.0)
-        advance(_numba, arrays, kernel, parameters, num_steps=8, first_step=2**32 - 4)
+            arrays, parameters = make_case(kernel, (9, 2, 3), "float32")
+        arrays.step_sizes[1] = 4.0
+        advance(_numba, arrays, kernel, parameters, num_steps=6, divergence_limit=30.0)
+        advance(_numba, arrays, kernel, parameters, num_steps=6, first_step=2**32 - 3)
         for array in (arrays.theta, arrays.sums, arrays.flags, arrays.diverged_at):
             found.update(array.tobytes())
     for sampling in (IID, RESHUFFLE, SEQUENTIAL):
         arrays = make_chains((9, 1, 3), "float32")
         advance(_numba, arrays, "logistic", make_rows(11, 3, "float32", 5, sampling), num_steps=5)
         found.update(arrays.theta.tobytes())
+    problem = sgd.Logistic(np.eye(3), [0, 1, 1], 2.0)
+    options: dict[str, Any] = {"clip_norm": 0.5, "projection": sgd.Ball(1.0), "backend": "numba"}
+    run = sgd.run(problem, [0.4, 0.2], 5, burn_in=13, num_chains=2, seed=1, **options)
+    found.update(run.last.tobytes() + run.state.statistics.squares.tobytes())
     return found.hexdigest()
 
 
