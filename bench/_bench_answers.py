@@ -7,11 +7,13 @@ bounds are six standard errors: a right answer fails less than once in 10^7 runs
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from _peers_sgd import Logistic, Quadratic
+from _peers_streaming import Markov, Streaming
 
 Float64 = npt.NDArray[np.float64]
 
@@ -50,22 +52,23 @@ class QuadraticAnswer:
             error = 1.0 / np.sqrt(z.shape[0])
             _bounded("mean", z.mean(axis=0) / error)
             # Normal variables: the product of two with correlation r has variance 1 + r^2.
+            if z.shape[0] == 1:  # one chain: its coordinates are no sample of anything
+                continue
             r = covariance / (deviation[:, None] * deviation[None, :])
             found = np.einsum("cji,cki->jki", z, z) / z.shape[0]
             _bounded("covariance", (found - r) / (error * np.sqrt(1.0 + r**2)))
 
 
-class LogisticAnswer:
+class SampledAnswer:
     """Averages and last iterates of the same chains with other random numbers, in float64."""
 
-    def __init__(self, case: Logistic) -> None:
-        self.case = case
-        self.reference = _plain_logistic(case)
+    def __init__(self, reference: tuple[Float64, Float64]) -> None:
+        self.reference = reference
 
     def check(self, answer: tuple[Any, Any]) -> None:
         """Raise if means or variances over the chains differ from the reference."""
         for values, reference in zip(answer, self.reference, strict=True):
-            found = _float64(values, self.case.theta0.shape)
+            found = _float64(values, reference.shape)
             size = found.shape[0]
             variances = found.var(axis=0), reference.var(axis=0)
             error = np.sqrt((variances[0] + variances[1]) / size)
@@ -73,20 +76,67 @@ class LogisticAnswer:
             _bounded("variance", _variance_scores(found, reference))
 
 
-def _plain_logistic(case: Logistic) -> tuple[Float64, Float64]:
+def plain_logistic(case: Logistic) -> tuple[Float64, Float64]:
+    """Return averages and last iterates of a plain loop."""
     rng = np.random.default_rng(20)
     features, labels = case.features.astype(np.float64), case.labels
-    theta = case.theta0.astype(np.float64)
-    sums = np.zeros_like(theta)
-    for _ in range(case.num_steps):
+
+    def gradient(theta: Float64) -> Float64:
         index = rng.integers(0, labels.size, theta.shape[0])
         rows = features[index][:, None, :]
         margin = (rows * theta).sum(axis=2, keepdims=True)
-        residual = 1.0 / (1.0 + np.exp(-margin)) - labels[index][:, None, None]
-        gradient = residual * rows + case.l2 * theta
-        theta = theta - case.step_sizes.astype(np.float64)[:, None] * gradient
+        residual = _sigmoid(margin) - labels[index][:, None, None]
+        return residual * rows + case.l2 * theta
+
+    return _plain(case, gradient)
+
+
+def plain_streaming(case: Streaming) -> tuple[Float64, Float64]:
+    """Return averages and last iterates of a plain loop."""
+    rng = np.random.default_rng(21)
+    truth, scale = case.truth.astype(np.float64), case.scale.astype(np.float64)
+
+    def gradient(theta: Float64) -> Float64:
+        rows = rng.standard_normal((theta.shape[0], 1, truth.size)) * scale
+        label = rng.random((theta.shape[0], 1)) < _sigmoid(rows @ truth)
+        margin = (rows * theta).sum(axis=2, keepdims=True)
+        return (_sigmoid(margin) - label[:, :, None]) * rows + case.l2 * theta
+
+    return _plain(case, gradient)
+
+
+def plain_markov(case: Markov) -> tuple[Float64, Float64]:
+    """Return averages and last iterates of a plain loop."""
+    rng = np.random.default_rng(22)
+    matrices, vectors = case.matrices.astype(np.float64), case.vectors.astype(np.float64)
+    ends = np.cumsum(case.transitions, axis=1)
+    states = rng.choice(case.stationary.size, case.theta0.shape[0], p=case.stationary)
+
+    def gradient(theta: Float64) -> Float64:
+        nonlocal states
+        drift = np.einsum("cik,cjk->cji", matrices[states], theta) + vectors[states][:, None]
+        uniform = rng.random(states.size) * ends[states, -1]
+        states = (ends[states] <= uniform[:, None]).sum(axis=1)
+        return -drift
+
+    return _plain(case, gradient)
+
+
+def _plain(
+    case: Logistic | Streaming | Markov, gradient: Callable[[Float64], Float64]
+) -> tuple[Float64, Float64]:
+    theta = case.theta0.astype(np.float64)
+    step_sizes = case.step_sizes.astype(np.float64)[:, None]
+    sums = np.zeros_like(theta)
+    for _ in range(case.num_steps):
+        theta = theta - step_sizes * gradient(theta)
         sums += theta
     return sums / case.num_steps, theta
+
+
+def _sigmoid(margin: Float64) -> Float64:
+    share: Float64 = 1.0 / (1.0 + np.exp(-margin))
+    return share
 
 
 def _variance_scores(first: Float64, second: Float64) -> Float64:

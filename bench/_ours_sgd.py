@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from _peers_sgd import Call, Logistic, Quadratic
+from _peers_streaming import Markov, Streaming
 
 from hotloops import sgd
 
@@ -23,6 +24,18 @@ def quadratic(case: Quadratic, backend: str, threads: int) -> Call:
 def logistic(case: Logistic, backend: str, threads: int) -> Call:
     """Return a run of the built-in logistic loss, one row in each step."""
     problem = sgd.Logistic(case.features, case.labels, l2=case.l2)
+    return _run(problem, case, backend, threads)
+
+
+def streaming(case: Streaming, backend: str, threads: int) -> Call:
+    """Return a run of the logistic model whose features are made in the loop."""
+    problem = sgd.StreamingLogistic(case.truth, scale=case.scale, l2=case.l2)
+    return _run(problem, case, backend, threads)
+
+
+def markov(case: Markov, backend: str, threads: int) -> Call:
+    """Return a run of the linear approximation driven by a Markov chain."""
+    problem = sgd.MarkovLSA(case.matrices, case.vectors, case.transitions)
     return _run(problem, case, backend, threads)
 
 
@@ -72,10 +85,31 @@ def callable_quadratic(case: Quadratic, threads: int) -> Call:
 
 
 def _run(
-    problem: sgd.Problem, case: Quadratic | Logistic, backend: str | None, threads: int
+    problem: sgd.Problem,
+    case: Quadratic | Logistic | Streaming | Markov,
+    backend: str | None,
+    threads: int,
 ) -> Call:
+    run = with_statistics(problem, case, ("mean",), backend, threads)
+
     def call() -> tuple[Any, Any]:
-        result = sgd.run(
+        result = run()
+        return result.mean, result.last
+
+    return call
+
+
+def with_statistics(
+    problem: sgd.Problem,
+    case: Quadratic | Logistic | Streaming | Markov,
+    statistics: tuple[str, ...],
+    backend: str | None,
+    threads: int,
+) -> Callable[[], sgd.SGDResult]:
+    """Return a run that sums these statistics in the loop, as a whole result."""
+
+    def call() -> sgd.SGDResult:
+        return sgd.run(
             problem,
             case.step_sizes,
             case.num_steps,
@@ -83,10 +117,10 @@ def _run(
             num_chains=case.theta0.shape[0],
             theta0=case.theta0,
             seed=7,
+            statistics=statistics,
             backend=backend,
             num_threads=threads,
         )
-        return result.mean, result.last
 
     return call
 
@@ -104,6 +138,7 @@ def large_ensemble(num_chains: int, dim: int, num_steps: int, threads: int) -> C
             num_chains=chains,
             seed=7,
             dtype=np.float32,
+            statistics=("mean",),
             backend="cpp",
             num_threads=threads,
         )

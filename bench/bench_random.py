@@ -29,16 +29,6 @@ ROWS: dict[str, Callable[[str], Callable[[], Any]]] = {
 }
 
 
-@pytest.fixture
-def library(request: pytest.FixtureRequest) -> str:
-    """Return the name of a row; skip it when its library is not installed or cannot do this."""
-    name = str(request.param)
-    for start, module in (("JAX", "jax"), ("PyTorch", "torch")):
-        if name.startswith(start):
-            pytest.importorskip(module)
-    return name
-
-
 def work(dtype: str) -> dict[str, Any]:
     """Return what a row does."""
     return {

@@ -2,98 +2,29 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import _ours_sgd as ours
 import _peers_sgd as peers
-import numpy as np
 import pytest
-from _bench_answers import LogisticAnswer, QuadraticAnswer
 from _bench_machine import THREADS, lower_levels
-
-from hotloops import datasets
-
-CHAINS = 1024
-STEP_SIZES = (0.05, 0.1)
-L2 = 1e-2
-MEGABYTE = 1 << 20
-
-# Operations on 32-bit lanes, counted in csrc; one on a 64-bit lane is two. A normal: 35 for its
-# share of a Philox block (eight rounds of two products, two shifts and four xors; the first two are
-# kept from step to step) and 33 for Box-Muller. A coordinate of a quadratic: 5 for gradient and
-# update, 3 to see whether it is in range, 4 to add it up in float64, and 1 for each normal. A
-# coordinate of a logistic loss: 2 for the margin, 5 for gradient and update, 7 as before, and 170
-# in each step for the row's index and the sigmoid.
-NORMAL = 69
-QUADRATIC = 12
-LOGISTIC = 14
-LOGISTIC_STEP = 170
+from _cases_sgd import (
+    LOGISTIC,
+    LOGISTIC_STEP,
+    MEGABYTE,
+    NORMAL,
+    QUADRATIC,
+    logistic,
+    logistic_answer,
+    quadratic,
+    quadratic_answer,
+    work,
+)
 
 Measure = Callable[..., None]
 
 pytestmark = pytest.mark.filterwarnings("ignore:run. burn_in:RuntimeWarning")
-
-
-@functools.cache
-def quadratic(num_step_sizes: int, dim: int = 16, num_steps: int = 1000) -> peers.Quadratic:
-    """Return chains that start at the minimiser."""
-    minimizer = np.linspace(-1.0, 1.0, dim, dtype=np.float32)
-    return peers.Quadratic(
-        curvature=np.linspace(1.0, 2.0, dim, dtype=np.float32),
-        minimizer=minimizer,
-        noise_scale=np.ones(dim, np.float32),
-        theta0=np.broadcast_to(minimizer, (CHAINS, num_step_sizes, dim)).copy(),
-        step_sizes=np.asarray(STEP_SIZES[:num_step_sizes], np.float32),
-        num_steps=num_steps,
-    )
-
-
-@functools.cache
-def logistic(data: str, num_step_sizes: int, num_steps: int) -> peers.Logistic:
-    """Return chains that start at zero."""
-    if data == "a9a":
-        table = datasets.load_a9a("train", dtype=np.float32)
-        features = table.X
-    else:
-        table = datasets.load_breast_cancer()
-        features = datasets.standardize(table.X, dtype=np.float32)
-    return peers.Logistic(
-        features=features,
-        labels=(table.y > 0).astype(np.float32),
-        l2=L2,
-        theta0=np.zeros((CHAINS, num_step_sizes, features.shape[1]), np.float32),
-        step_sizes=np.asarray(STEP_SIZES[:num_step_sizes], np.float32),
-        num_steps=num_steps,
-    )
-
-
-@functools.cache
-def quadratic_answer(*case: int) -> QuadraticAnswer:
-    return QuadraticAnswer(quadratic(*case))
-
-
-@functools.cache
-def logistic_answer(*case: Any) -> LogisticAnswer:
-    return LogisticAnswer(logistic(*case))
-
-
-def work(case: peers.Quadratic | peers.Logistic) -> dict[str, Any]:
-    """Return what a row does: an update is one coordinate of one copy of a chain in one step."""
-    arrays = [value for value in vars(case).values() if isinstance(value, np.ndarray)]
-    results = case.theta0.size * (8 + 4)
-    return {
-        "elements": case.theta0.size * case.num_steps,
-        "unit": "updates",
-        "bytes_moved": sum(array.nbytes for array in arrays) + results,
-        "chains": case.theta0.shape[0],
-        "step_sizes": case.theta0.shape[1],
-        "dim": case.theta0.shape[2],
-        "steps": case.num_steps,
-        "dtype": "float32",
-    }
-
 
 QUADRATIC_ROWS: dict[str, Callable[[peers.Quadratic], peers.Call]] = {
     "hotloops cpp": lambda case: ours.quadratic(case, "cpp", THREADS),
@@ -115,22 +46,12 @@ LOGISTIC_ROWS: dict[str, Callable[[peers.Logistic], peers.Call]] = {
 }
 
 
-@pytest.fixture
-def library(request: pytest.FixtureRequest) -> str:
-    """Return the name of a row; skip it when its library is not installed."""
-    name = str(request.param)
-    for start, module in (("JAX", "jax"), ("PyTorch", "torch")):
-        if name.startswith(start):
-            pytest.importorskip(module)
-    return name
-
-
-def measure_quadratic(measure: Measure, library: str, num_step_sizes: int) -> None:
-    case = quadratic(num_step_sizes)
+def measure_quadratic(measure: Measure, library: str, num_step_sizes: int, *shape: int) -> None:
+    case = quadratic(num_step_sizes, *shape)
     measure(
         library,
         QUADRATIC_ROWS[library](case),
-        quadratic_answer(num_step_sizes).check,
+        quadratic_answer(num_step_sizes, *shape).check,
         operations=QUADRATIC + NORMAL / num_step_sizes,
         threads=1 if library.startswith("NumPy") else THREADS,
         **work(case),
@@ -239,6 +160,18 @@ def test_logistic_two(measure: Measure, library: str) -> None:
 @pytest.mark.parametrize("library", LOGISTIC_ROWS, indirect=True)
 def test_logistic_a9a(measure: Measure, library: str) -> None:
     measure_logistic(measure, library, "a9a", 1, 400)
+
+
+@pytest.mark.benchmark(group="sgd: quadratic, 65,536 chains, d = 4, two step sizes")
+@pytest.mark.parametrize("library", QUADRATIC_ROWS, indirect=True)
+def test_many_short_chains(measure: Measure, library: str) -> None:
+    measure_quadratic(measure, library, 2, 4, 100, 65_536)
+
+
+@pytest.mark.benchmark(group="sgd: quadratic, one chain, d = 128, two step sizes")
+@pytest.mark.parametrize("library", QUADRATIC_ROWS, indirect=True)
+def test_one_long_chain(measure: Measure, library: str) -> None:
+    measure_quadratic(measure, library, 2, 128, 10_000, 1)
 
 
 CUSTOM_ROWS: dict[str, Callable[[peers.Quadratic], peers.Call]] = {

@@ -22,9 +22,12 @@ _PACKAGES = {
     "hotloops": ("hotloops", "numpy", "numba"),
     "NumPy": ("numpy",),
     "Numba": ("numba", "numpy"),
+    "SciPy": ("scipy", "numpy"),
     "JAX": ("jax", "jaxlib"),
     "PyTorch": ("torch",),
+    "pyproximal": ("pyproximal", "numpy", "numba"),
     "Python": ("numpy",),
+    "yand-mvsk": ("yand-mvsk",),
 }
 
 
@@ -44,6 +47,22 @@ def cores() -> Iterator[None]:
 def limits(cores: None) -> Machine:
     """Measure what this machine can do at most."""
     return machine(1, THREADS)
+
+
+@pytest.fixture
+def library(request: pytest.FixtureRequest) -> str:
+    """Return the name of a row; skip it when its library is not installed."""
+    name = str(request.param)
+    peers = (
+        ("JAX", "jax"),
+        ("PyTorch", "torch"),
+        ("pyproximal", "pyproximal"),
+        ("yand-mvsk", "yand_mvsk"),
+    )
+    for start, module in peers:
+        if name.startswith(start):
+            pytest.importorskip(module)
+    return name
 
 
 @pytest.fixture
