@@ -1,10 +1,15 @@
 """Sphinx settings. Build with ``python -m sphinx -W --keep-going -b html docs build/docs``."""
 
+import sys
 from importlib.metadata import version as installed_version
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _coverage import CoverageTable
 
 project = "hotloops"
 author = "hotloops developers"
@@ -60,6 +65,10 @@ def _block_math(translator: Any, node: nodes.math_block) -> None:
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Write formulas as MathML: every browser shows it, without a script from elsewhere."""
+    """Write formulas as MathML, which every browser shows without a script from elsewhere.
+
+    And measure the tables of coverage where the pages ask for them.
+    """
+    app.add_directive("coverage-table", CoverageTable)
     app.add_html_math_renderer("mathml", (_inline_math, None), (_block_math, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
