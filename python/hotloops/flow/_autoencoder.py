@@ -279,7 +279,7 @@ class CountAutoencoder(AutoencoderBase):
 
         Returns
         -------
-        numpy.ndarray, shape (n, width_)
+        numpy.ndarray, shape (n, width)
         """
         function = "CountAutoencoder.encode"
         return self._check_fitted(function).encode(self._read_again(function, X))
@@ -298,7 +298,7 @@ class CountAutoencoder(AutoencoderBase):
 
         Parameters
         ----------
-        z : array_like, shape (n, width_)
+        z : array_like, shape (n, width)
             Latents.
         size_factor : float, array_like or dict of them
             L: one number, one for each cell, or shape (n, counted modalities) or a dictionary. Not
@@ -346,7 +346,7 @@ class CountAutoencoder(AutoencoderBase):
         ----------
         X : as in `fit`
             Counts; L is the total of the cell.
-        z : array_like, shape (n, width_), optional
+        z : array_like, shape (n, width), optional
             Latents. Default: those of the cells.
         labels : array_like, shape (n,), optional
             When `theta_per_label`.
@@ -373,7 +373,7 @@ class CountAutoencoder(AutoencoderBase):
         ----------
         X : as in `fit`
             Counts.
-        z : array_like, shape (n, width_), optional
+        z : array_like, shape (n, width), optional
             Latents. Default: those of the cells.
         labels : array_like, shape (n,), optional
             When `theta_per_label`.
