@@ -6,14 +6,15 @@
 
 set(HOTLOOPS_DRIVER_LIST "${CMAKE_CURRENT_BINARY_DIR}/driver_objects.txt")
 
-function(hotloops_describe_build target)
+# Only the file that reports these facts sees them: what else has been compiled with other options stays as it is.
+function(hotloops_describe_build source)
     string(JOIN " " flags ${HOTLOOPS_MATH_FLAGS} ${HOTLOOPS_SANITIZE_FLAGS})
     string(JOIN " " architectures ${HOTLOOPS_CUDA_TARGETS})
     set(cuda "")
     if(HOTLOOPS_WITH_CUDA)
         set(cuda "nvcc ${CMAKE_CUDA_COMPILER_VERSION}")
     endif()
-    target_compile_definitions(${target} PRIVATE
+    set_property(SOURCE ${source} APPEND PROPERTY COMPILE_DEFINITIONS
         "HL_VERSION=\"${PROJECT_VERSION}\""
         "HL_COMPILER=\"${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}\""
         "HL_FLAGS=\"${flags}\""
@@ -45,7 +46,7 @@ function(hotloops_add_core)
         csrc/module.cpp csrc/core/bind.cpp csrc/core/bind_test_hooks.cpp)
     target_link_libraries(_core PRIVATE hotloops_core)
     target_compile_options(_core PRIVATE ${HOTLOOPS_SANITIZE_BINDING_FLAGS})
-    hotloops_describe_build(_core)
+    hotloops_describe_build(csrc/core/bind.cpp)
     hotloops_limit_exports(_core)
     install(TARGETS _core LIBRARY DESTINATION hotloops)
 
@@ -54,7 +55,7 @@ function(hotloops_add_core)
             csrc/module_cuda.cpp csrc/core/bind_cuda.cpp csrc/core/cublas.cpp)
         target_link_libraries(_cuda PRIVATE hotloops_flags CUDA::cudart_static ${CMAKE_DL_LIBS})
         set_target_properties(_cuda PROPERTIES CUDA_ARCHITECTURES "${HOTLOOPS_CUDA_TARGETS}")
-        hotloops_describe_build(_cuda)
+        hotloops_describe_build(csrc/core/bind_cuda.cpp)
         hotloops_limit_exports(_cuda)
         install(TARGETS _cuda LIBRARY DESTINATION hotloops)
     endif()
