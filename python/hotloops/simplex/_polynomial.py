@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hotloops._runtime import validate
-from hotloops.simplex._monomials import MonomialTree, tree_of
+from hotloops.simplex._monomials import MonomialBlocks, blocks_of
 from hotloops.simplex._objective import Float64, Objective, host_array
 from hotloops.simplex._polytope import cuts_of
 
@@ -83,8 +83,8 @@ class Polynomial(Objective):
             validate.fail(ValueError, "Polynomial", "monomials", expectation, str(self.degree))
 
     @functools.cached_property
-    def _tree(self) -> MonomialTree:
-        return tree_of(self._table)
+    def _blocks(self) -> MonomialBlocks:
+        return blocks_of(self._table, self.dim)
 
     def __repr__(self) -> str:
         return f"Polynomial(dim={self.dim}, degree={self.degree}, monomials={len(self._table)})"
@@ -146,7 +146,7 @@ class Polynomial(Objective):
 
     def parameters(self, dtype: np.dtype[Any]) -> tuple[Any, ...]:
         """Return the monomials as the kernel takes them."""
-        return self._tree.packed(dtype)
+        return self._blocks.packed(dtype)
 
     def _own_value_and_grad(self, x: Float64) -> tuple[float, Float64]:
         gradient = np.zeros(self.dim)
