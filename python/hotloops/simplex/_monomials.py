@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -64,9 +65,7 @@ def _repeated_first(key: Key) -> Key:
     return tuple(sorted(key, key=lambda index: (-powers[index], index)))
 
 
-def _arrange(
-    table: Mapping[Key, float], dim: int, order: Callable[[Key], Key]
-) -> MonomialBlocks:
+def _arrange(table: Mapping[Key, float], dim: int, order: Callable[[Key], Key]) -> MonomialBlocks:
     matrix: Matrix = {}
     for key, coefficient in table.items():
         ordered = order(key)
@@ -98,9 +97,8 @@ def _arrange(
 def _products_of(matrix: Matrix) -> list[Key]:
     """Return rows, columns and their beginnings of two factors or more, parents first."""
     products: set[Key] = set()
-    for ends in (matrix, *matrix.values()):
-        for key in ends:
-            products.update(key[:length] for length in range(2, len(key) + 1))
+    for key in itertools.chain(matrix, *matrix.values()):
+        products.update(key[:length] for length in range(2, len(key) + 1))
     return sorted(products, key=lambda key: (len(key), key))
 
 

@@ -233,8 +233,17 @@ def _make_polynomial(
     columns: Any,
     coefficients: Any,
 ) -> polynomials.Polynomial:
-    wide = (array.astype(np.int64) for array in (parents, factors, heights, widths, rows, columns))
-    return polynomials.Polynomial(*wide, coefficients, parents.size, heights.size)
+    return polynomials.Polynomial(
+        parents.astype(np.int64),
+        factors.astype(np.int64),
+        heights.astype(np.int64),
+        widths.astype(np.int64),
+        rows.astype(np.int64),
+        columns.astype(np.int64),
+        coefficients,
+        parents.size,
+        heights.size,
+    )
 
 
 def _make_quadratic(matrix: Any, linear: Any) -> objectives.Quadratic:
