@@ -162,6 +162,39 @@ def test_polynomials_add_and_multiply() -> None:
         x * "y"  # type: ignore[operator]
 
 
+def test_polynomials_subtract_and_take_powers() -> None:
+    x = simplex.Polynomial([(1.0, {0: 1})], dim=2)
+    y = simplex.Polynomial([(1.0, {1: 1})], dim=2)
+    found = 2 - (x - y) ** 3 - 0.5 + -y + x**0
+    for a, b in ((0.3, 0.7), (0.9, 0.1)):
+        value = float(found.value_and_grad([a, b])[0])
+        assert value == pytest.approx(2.5 - (a - b) ** 3 - b, rel=1e-14)
+    assert (found.degree, (x**5).degree, (x**0).degree) == (3, 5, 0)
+    with pytest.raises(ValueError, match=r"Polynomial: `exponent` must be an integer in \[0, 16\]"):
+        x ** (-1)
+    with pytest.raises(TypeError):
+        x - "y"  # type: ignore[operator]
+
+
+def test_arithmetic_keeps_simplices_and_refuses_terms() -> None:
+    game = simplex.PotentialGame([[2.0, 0.0, 0.5], [0.0, 1.0, 0.2]])
+    flat = simplex.Polynomial([(1.0, {2: 2})], dim=5)
+    for made in (game + 1.0, flat + game, game * flat, -game):
+        assert (type(made), made.sizes) == (simplex.Polynomial, (2, 3))
+    other = simplex.PotentialGame(np.ones((3, 2)))
+    with pytest.raises(ValueError, match=r"`sizes` must be \(2, 3\) .*, got \(3, 2\)"):
+        game + other
+    with pytest.raises(ValueError, match="`terms` must be added after the arithmetic"):
+        flat.with_terms(ridge=1.0) + 1.0
+
+
+def test_tensors_by_their_order() -> None:
+    tensor = np.random.default_rng(1).normal(size=(3, 3, 3))
+    named = simplex.Polynomial(tensors={3: tensor})
+    plain = simplex.Polynomial(tensors=[np.zeros(3), np.zeros((3, 3)), tensor])
+    assert named._table == plain._table
+
+
 def test_only_the_symmetric_part_of_a_matrix_counts() -> None:
     matrix = np.array([[1.0, 5.0], [-3.0, 2.0]])
     plain = simplex.QuadraticProgram(matrix).value_and_grad([0.25, 0.75])
