@@ -104,6 +104,13 @@ class LMWUPortfolio(BaseEstimator):  # type: ignore[misc]
     feature_names_in_ : ndarray of str
         Their names, when the columns have some.
 
+    Raises
+    ------
+    TypeError, ValueError
+        In `fit`: parameters are checked there, as scikit-learn asks.
+    ImportError
+        scikit-learn is not installed.
+
     Notes
     -----
     Class B: the same `random_state` gives the same weights for every number of threads. A convex

@@ -311,6 +311,11 @@ class QuadraticProgram(Objective):
     c : array_like, shape (d,), optional
         Default: zero.
 
+    Raises
+    ------
+    TypeError, ValueError
+        A matrix that is not square, a vector of another length, numbers that are not finite.
+
     Notes
     -----
     Class A; 2 d^2 operations for each evaluation. With minus the adjacency matrix of a graph the
