@@ -94,4 +94,4 @@ def _draw(figure: Any, players: tuple[int, ...], shares: Any) -> None:
     axes.set(xlabel="players", ylabel="share of chains at the best equilibrium", ylim=(0, 1.05))
     axes.set_xticks(players)
     axes.set_title("Potential games, mean over games and its error")
-    axes.legend(fontsize=9)
+    axes.legend(fontsize=9, loc="lower left")

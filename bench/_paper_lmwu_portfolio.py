@@ -77,7 +77,7 @@ def run_x1(quick: bool) -> Report:
     objective = trio()
     start = simplex.polish(objective, [0.75, 0.2, 0.05]).x
     local, best = float(objective.value_and_grad(start)[0]), exhaustive(objective)
-    rows = [["method", "best chain", "chains in the global well", "after the polish", "time"]]
+    rows = [["method", "best chain", "chains that met the global well", "after the polish", "time"]]
     traces: dict[str, Float64] = {}
     runs: dict[str, Any] = {}
     for name, (function, settings) in methods(0.02, 3.0).items():
@@ -121,6 +121,7 @@ def _orders(report: Report, quick: bool) -> list[list[str]]:
     steps = 1_000 if quick else 3_000
     for order in (3, 4, 6):
         objective = twenty(order)
+        simplex.polish(objective)  # once before the clock starts
         began = time.perf_counter()
         point = simplex.polish(objective)
         seconds = time.perf_counter() - began
@@ -170,6 +171,8 @@ def _draw(
         style = "--" if name == "accelerated MWU" else "-"
         steps = _EVERY * np.arange(1, len(values) + 1)
         upper.plot(steps, values, style, color=COLOURS[m], label=name)
+    least = runs["LMWU"].value
+    upper.axhline(least, color=COLOURS[4], linewidth=0.8, linestyle=":", label="global minimum")
     upper.set(xscale="log", xlabel="step", ylabel="objective, mean over chains")
     upper.set_title("AMD, PG, WMT with preferences (0, 2, 1, .01)")
     upper.legend(fontsize=8)
@@ -181,6 +184,6 @@ def _draw(
         cloud = np.asarray(runs[name].trace)[-1]
         axes.plot(*corners(cloud), ".", color=COLOURS[0], markersize=4, alpha=0.6)
         axes.plot(*corners(start), "X", color=COLOURS[3], markersize=8, label="start")
-        axes.plot(*corners(runs[name].x), "*", color=COLOURS[2], markersize=12, label="answer")
-        axes.set_title(f"{name}: all chains at the end")
+        axes.plot(*corners(runs[name].x), "*", color=COLOURS[2], markersize=12, label="best point")
+        axes.set_title(f"{name}: all chains at the end", pad=14)
         axes.legend(fontsize=8, loc="upper right")

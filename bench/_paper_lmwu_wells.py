@@ -132,7 +132,7 @@ def _draw_escapes(
     right.plot(*corners(ends[name]), ".", color=COLOURS[1], markersize=3, alpha=0.6)
     right.plot(*corners(FAR), "*", color=COLOURS[2], markersize=11, label="global minimum")
     right.plot(*corners(NEAR), "X", color=COLOURS[3], markersize=8, label="near the local one")
-    right.set_title(f"Ends of the chains, {name}")
+    right.set_title(f"Ends of the chains, {name}", pad=14)
     right.legend(fontsize=8, loc="upper right")
 
 
@@ -213,15 +213,20 @@ def bin_shares(nodes: Float64, weights: Float64) -> Float64:
 def _draw_laws(figure: Any, drawn: list[tuple[str, float, str, Float64, Float64]]) -> None:
     grid = figure.subplots(2, 2)
     middles = (np.arange(_BINS) + 0.5) / _BINS
-    styles = {"entropic": ("o", 0), "sphere": ("s", 1), "metropolis": ("^", 2)}
+    styles = {  # the adjusted form lies inside the mark of the plain one
+        "entropic": ("o", 0, 8, "none"),
+        "sphere": ("s", 1, 8, "none"),
+        "metropolis": (".", 2, 5, COLOURS[2]),
+    }
     for row, where in enumerate(("segment", "triangle")):
         for column, alpha in enumerate((1.0, 0.5)):
             axes = grid[row, column]
             own = [item for item in drawn if item[0] == where and item[1] == alpha]
             axes.plot(middles, own[0][4], color=COLOURS[4], label="quadrature")
             for _, _, form, density, _ in own:
-                marker, colour = styles[form]
-                axes.plot(middles, density, marker, color=COLOURS[colour], label=form, alpha=0.8)
+                marker, colour, size, face = styles[form]
+                look = {"color": COLOURS[colour], "markersize": size, "markerfacecolor": face}
+                axes.plot(middles, density, marker, **look, label=form)
             measure = "Lebesgue" if alpha == 1.0 else "volume of the metric"
             axes.set_title(f"{where}, {measure} (alpha = {alpha:g})")
             axes.set(xlabel="first weight", ylabel="density")

@@ -23,9 +23,7 @@ def ours_moments(case: Moments, backend: str, threads: int) -> Call:
 
 def ours_quartic(case: Quartic, backend: str, threads: int) -> Call:
     """Return a run of hotloops on the monomials of the tensor."""
-    d = case.tensor.shape[0]
-    zeros = [np.zeros((d,) * order) for order in (1, 2, 3)]
-    return _ours(simplex.Polynomial(tensors=[*zeros, case.tensor]), case, backend, threads)
+    return _ours(simplex.Polynomial(tensors={4: case.tensor}), case, backend, threads)
 
 
 def ours_wells(case: Wells, backend: str, threads: int) -> Call:

@@ -37,34 +37,49 @@ void define(py::module_& module, const char* name,
         });
 }
 
-// Parents before their children: a node is at most one deeper than the one before it.
-bool is_tree(const Array<std::int32_t>& depths) {
-    if (depths.size() < 1 || depths.data()[0] != 0) return false;
-    for (py::ssize_t k = 1; k < depths.size(); ++k) {
-        const std::int32_t depth = depths.data()[k];
-        if (depth < 1 || depth > depths.data()[k - 1] + 1 || depth > max_polynomial_depth)
-            return false;
+// Every product comes from places before its own; factors are weights.
+bool is_list_of_products(const Array<std::int32_t>& parents, const Array<std::int32_t>& factors,
+                         py::ssize_t dim) {
+    if (parents.size() != factors.size()) return false;
+    for (py::ssize_t k = 0; k < parents.size(); ++k) {
+        const std::int32_t parent = parents.data()[k], factor = factors.data()[k];
+        if (parent < 0 || parent > dim + k || factor < 1 || factor > dim) return false;
     }
     return true;
 }
 
+// Heights and widths that add up to the numbers of rows, columns and coefficients.
+bool are_blocks(const Array<std::int32_t>& heights, const Array<std::int32_t>& widths,
+                py::ssize_t rows, py::ssize_t columns, py::ssize_t coefficients) {
+    if (heights.size() != widths.size()) return false;
+    for (py::ssize_t b = 0; b < heights.size(); ++b) {
+        const std::int32_t height = heights.data()[b], width = widths.data()[b];
+        if ((height != 1 && height != 2 && height != 4) || width < 0) return false;
+        rows -= height;
+        columns -= width;
+        coefficients -= static_cast<py::ssize_t>(height) * width;
+    }
+    return rows == 0 && columns == 0 && coefficients == 0;
+}
+
 template <class T>
-SimplexPolynomial<T> make_polynomial(const Chains<T>& chains, const Array<T>& coefficients,
-                                     const Array<std::int32_t>& indices,
-                                     const Array<std::int32_t>& depths,
-                                     const Array<std::int32_t>& leaf_offsets,
-                                     const Array<T>& leaf_coefficients,
-                                     const Array<std::int32_t>& leaf_indices) {
-    require(is_tree(depths) && coefficients.size() == depths.size() &&
-                indices.size() == depths.size() && leaf_offsets.size() == depths.size() + 1 &&
-                leaf_coefficients.size() == leaf_indices.size() &&
-                cuts(leaf_offsets, leaf_indices.size()),
-            "simplex_polynomial: nodes and leaves must make a tree");
-    require(below(indices, chains.dim()) && below(leaf_indices, chains.dim()),
-            "simplex_polynomial: monomials must hold indices below dim");
-    return {coefficients.data(), indices.data(),           depths.data(),
-            leaf_offsets.data(), leaf_coefficients.data(), leaf_indices.data(),
-            coefficients.size(), leaf_coefficients.size()};
+SimplexPolynomial<T> make_polynomial(const Chains<T>& chains, const Array<std::int32_t>& parents,
+                                     const Array<std::int32_t>& factors,
+                                     const Array<std::int32_t>& heights,
+                                     const Array<std::int32_t>& widths,
+                                     const Array<std::int32_t>& rows,
+                                     const Array<std::int32_t>& columns,
+                                     const Array<T>& coefficients) {
+    require(is_list_of_products(parents, factors, chains.dim()),
+            "simplex_polynomial: products must have parents before them and factors up to dim");
+    require(are_blocks(heights, widths, rows.size(), columns.size(), coefficients.size()),
+            "simplex_polynomial: blocks must take up all rows, columns and coefficients");
+    const py::ssize_t count = 1 + chains.dim() + parents.size();
+    require(below(rows, count) && below(columns, count),
+            "simplex_polynomial: blocks must lie in the list of products");
+    return {parents.data(), factors.data(),     heights.data(),      widths.data(),
+            rows.data(),    columns.data(),     coefficients.data(), parents.size(),
+            heights.size(), coefficients.size()};
 }
 
 template <class T>
@@ -152,7 +167,7 @@ void register_kernels(py::module_& module, const char* chains_name) {
         .def("set_histogram", &Chains<T>::set_histogram, py::arg("histogram").noconvert())
         .def("set_noise", &Chains<T>::set_noise, py::arg("noise").noconvert())
         .def("set_gradient", &Chains<T>::set_gradient, py::arg("gradient").noconvert());
-    define<T, SimplexPolynomial, A, I, I, I, A, I>(
+    define<T, SimplexPolynomial, I, I, I, I, I, I, A>(
         module, "simplex_polynomial", &SimplexKernels<T>::polynomial, make_polynomial<T>);
     define<T, SimplexQuadratic, A, A>(module, "simplex_quadratic", &SimplexKernels<T>::quadratic,
                                       make_quadratic<T>);

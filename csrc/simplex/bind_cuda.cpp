@@ -138,18 +138,20 @@ void define(py::module_& module, const std::string& name, SimplexCudaEntry<T, Pr
 }
 
 template <class T>
-SimplexPolynomial<T> make_polynomial(Address coefficients, Address indices, Address depths,
-                                     Address leaf_offsets, Address leaf_coefficients,
-                                     Address leaf_indices, std::int64_t num_nodes,
-                                     std::int64_t num_leaves) {
-    return {pointer<const T>(coefficients),
-            pointer<const std::int32_t>(indices),
-            pointer<const std::int32_t>(depths),
-            pointer<const std::int32_t>(leaf_offsets),
-            pointer<const T>(leaf_coefficients),
-            pointer<const std::int32_t>(leaf_indices),
-            num_nodes,
-            num_leaves};
+SimplexPolynomial<T> make_polynomial(Address parents, Address factors, Address heights,
+                                     Address widths, Address rows, Address columns,
+                                     Address coefficients, std::int64_t num_products,
+                                     std::int64_t num_blocks, std::int64_t num_coefficients) {
+    return {pointer<const std::int32_t>(parents),
+            pointer<const std::int32_t>(factors),
+            pointer<const std::int32_t>(heights),
+            pointer<const std::int32_t>(widths),
+            pointer<const std::int32_t>(rows),
+            pointer<const std::int32_t>(columns),
+            pointer<const T>(coefficients),
+            num_products,
+            num_blocks,
+            num_coefficients};
 }
 
 template <class T>
@@ -228,7 +230,7 @@ void register_kernels(py::module_& module, const char* chains_name, const Entrie
         .def("set_noise", &CudaChains<T>::set_noise)
         .def("set_terms", &CudaChains<T>::set_terms)
         .def("set_step", &CudaChains<T>::set_step);
-    define<T, SimplexPolynomial, A, A, A, A, A, A, Size, Size>(
+    define<T, SimplexPolynomial, A, A, A, A, A, A, A, Size, Size, Size>(
         module, "simplex_polynomial", entries.polynomial, make_polynomial<T>);
     define<T, SimplexQuadratic, A, A>(module, "simplex_quadratic", entries.quadratic,
                                       make_quadratic<T>);

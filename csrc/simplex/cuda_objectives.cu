@@ -1,56 +1,23 @@
 // CUDA drivers of the objectives that a thread evaluates by itself: polynomials, quadratic programs
 // and gradients that the caller has computed; and the projection of rows.
 #include "cuda_chain.cuh"
+#include "step_polynomial.hpp"
 
 namespace hl {
 inline namespace HL_ISA_NAMESPACE {
 namespace {
 
-// Horner's rule on the tree of monomials; see cpu_objectives.cpp.
 template <class T>
 struct PolynomialEvaluation {
     SimplexPolynomial<T> p;
+    Strided<T> memory;
     std::int64_t dim, epoch;
 
     HL_MEMBER PolynomialEvaluation(const SimplexPolynomial<T>& problem, const Spot<T>& spot)
-        : p(problem), dim(spot.chains.dim), epoch(0) {}
+        : p(problem), memory(spot.reals), dim(spot.chains.dim), epoch(0) {}
 
     HL_DEVICE_MEMBER void operator()(Strided<T> x, std::int64_t, Strided<T> gradient, T& value) {
-        T product[max_polynomial_depth + 1] = {T(0)}, sum[max_polynomial_depth + 1] = {T(0)};
-        std::int32_t index[max_polynomial_depth + 1] = {0};
-        for (std::int64_t s = 0; s < dim; ++s)
-            gradient[s] = T(0);
-        std::int32_t depth = 0;
-        product[0] = T(1);
-        const auto leave = [&] {
-            const std::int32_t s = index[depth];
-            sum[depth - 1] += x[s] * sum[depth];
-            gradient[s] += product[depth - 1] * sum[depth];
-            --depth;
-        };
-        for (std::int64_t node = 0; node < p.num_nodes; ++node) {
-            if (node > 0) {
-                const std::int32_t own = read_only(p.depths + node);
-                const std::int32_t s = read_only(p.indices + node);
-                while (depth >= own)
-                    leave();
-                index[own] = s;
-                product[own] = product[own - 1] * x[s];
-                depth = own;
-            }
-            T total = read_only(p.coefficients + node);
-            const std::int32_t end = read_only(p.leaf_offsets + node + 1);
-            for (std::int32_t leaf = read_only(p.leaf_offsets + node); leaf < end; ++leaf) {
-                const std::int32_t s = read_only(p.leaf_indices + leaf);
-                const T coefficient = read_only(p.leaf_coefficients + leaf);
-                total += coefficient * x[s];
-                gradient[s] += coefficient * product[depth];
-            }
-            sum[depth] = total;
-        }
-        while (depth > 0)
-            leave();
-        value = sum[0];
+        value = polynomial<T>(p, dim, x, gradient, memory);
     }
 };
 
@@ -104,30 +71,31 @@ struct GivenProblem : SimplexGiven<T> {
 template <class T>
 constexpr Layout<T> one_thread{0, 0, 1, 0};
 
-template <class T, class Problem>
-std::int64_t workspace_of(const SimplexChains<T>& chains, const Problem&) {
-    return one_thread<T>.workspace(chains);
+template <class T>
+Layout<T> polynomial_layout(const SimplexChains<T>& chains, const SimplexPolynomial<T>& p) {
+    return {0, polynomial_memory(p, chains.dim), 1, 0};
 }
 
 template <class T>
 std::int64_t polynomial_workspace(const SimplexChains<T>& chains, const SimplexPolynomial<T>& p) {
-    return workspace_of(chains, p);
+    return polynomial_layout(chains, p).workspace(chains);
 }
 template <class T>
-std::int64_t quadratic_workspace(const SimplexChains<T>& chains, const SimplexQuadratic<T>& p) {
-    return workspace_of(chains, p);
+std::int64_t quadratic_workspace(const SimplexChains<T>& chains, const SimplexQuadratic<T>&) {
+    return one_thread<T>.workspace(chains);
 }
 template <class T>
-std::int64_t given_workspace(const SimplexChains<T>& chains, const SimplexGiven<T>& p) {
-    return workspace_of(chains, p);
+std::int64_t given_workspace(const SimplexChains<T>& chains, const SimplexGiven<T>&) {
+    return one_thread<T>.workspace(chains);
 }
 
 template <class T>
 Status run_polynomial(const SimplexChains<T>& chains, const SimplexPolynomial<T>& p,
                       const CudaCall& call, std::int64_t* steps_done) {
-    const double cost = 12.0 * static_cast<double>(p.num_nodes + p.num_leaves);
-    return launch_chains("simplex_polynomial", chains, PolynomialProblem<T>{p}, one_thread<T>, cost,
-                         call, steps_done);
+    const Layout<T> layout = polynomial_layout(chains, p);
+    const double cost = 8.0 * static_cast<double>(p.num_coefficients + layout.own_reals);
+    return launch_chains("simplex_polynomial", chains, PolynomialProblem<T>{p}, layout, cost, call,
+                         steps_done);
 }
 
 template <class T>

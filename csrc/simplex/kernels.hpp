@@ -77,22 +77,20 @@ struct SimplexChains {
     int num_threads;
 };
 
-// sum_m coefficient_m prod_k x[index_mk] as a tree of common beginnings. A node stands for a
-// product x[i_1] .. x[i_depth] of the indices on its path from the root, whose product is 1; its
-// leaves are longer by one factor. Nodes are listed parents first, each before its siblings'
-// children.
+// f = sum over blocks of sum_{r, q} a_rq p_r p_q, r from the block's rows and q from its columns.
+// The p are a list of products: 1, x_0 .. x_{d-1}, and then p_parent x_s with a parent from earlier
+// in the list; products of the same parent are neighbours.
 template <class T>
 struct SimplexPolynomial {
-    const T* coefficients;             // (K,) of the nodes' own monomials
-    const std::int32_t* indices;       // (K,) last factor of a node; that of the root is unused
-    const std::int32_t* depths;        // (K,) 0 for the root
-    const std::int32_t* leaf_offsets;  // (K + 1,)
-    const T* leaf_coefficients;        // (L,)
-    const std::int32_t* leaf_indices;
-    std::int64_t num_nodes, num_leaves;
+    const std::int32_t* parents;  // (P,) of the products after x_{d-1}
+    const std::int32_t* factors;  // (P,) 1 + s, the place of x_s in the list
+    const std::int32_t* heights;  // (B,) rows of a block: 1, 2 or 4, all different
+    const std::int32_t* widths;   // (B,) its columns
+    const std::int32_t* rows;     // (R,) places in the list, block after block
+    const std::int32_t* columns;  // (C,)
+    const T* coefficients;        // (M,) block after block, in each column after column
+    std::int64_t num_products, num_blocks, num_coefficients;
 };
-
-constexpr std::int64_t max_polynomial_depth = 16;
 
 // x^T Q x + c . x with Q symmetric.
 template <class T>

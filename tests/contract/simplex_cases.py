@@ -32,12 +32,13 @@ CHAINS = (
 )
 POLYNOMIAL = (
     *CHAINS,
-    Argument("coefficients", "data", ("K",)),
-    Argument("indices", "data", ("K",), "int32"),
-    Argument("depths", "data", ("K",), "int32"),
-    Argument("leaf_offsets", "data", ("K+1",), "int32"),
-    Argument("leaf_coefficients", "data", ("L",)),
-    Argument("leaf_indices", "data", ("L",), "int32"),
+    Argument("parents", "data", ("P",), "int32"),
+    Argument("factors", "data", ("P",), "int32"),
+    Argument("heights", "data", ("B",), "int32"),
+    Argument("widths", "data", ("B",), "int32"),
+    Argument("rows", "data", ("R",), "int32"),
+    Argument("columns", "data", ("Q",), "int32"),
+    Argument("coefficients", "data", ("M",)),
 )
 QUADRATIC = (
     *CHAINS,
@@ -58,6 +59,12 @@ def polynomial(dtype: str) -> Any:
     distance = simplex.Polynomial.squared_distance
     near, far = [0.5, 0.25, 0.125, 0.125, 0.0], [0.125, 0.125, 0.25, 0.25, 0.25]
     return distance(far) * (distance(near) + 0.03125), dtype
+
+
+def tensors(dtype: str) -> Any:
+    """Dense tensors, whose blocks are of every height."""
+    orders = [fractions((5,) * order, order) for order in (1, 2, 3, 4)]
+    return simplex.Polynomial(tensors=orders), dtype
 
 
 def quadratic(dtype: str) -> Any:
@@ -137,6 +144,7 @@ CASES: dict[str, tuple[str, tuple[Argument, ...], Make, dict[str, Any], str]] = 
         {"retraction": "metropolis", "base_measure": 1.5},
         "A",
     ),
+    "polynomial of tensors": ("polynomial", POLYNOMIAL, tensors, {}, "A"),
     "quadratic": ("quadratic", QUADRATIC, quadratic, {"sizes": (3, 4)}, "A"),
     "quadratic with terms": ("quadratic", QUADRATIC, terms, {"base_measure": 1.5}, "A"),
     "moments": ("ridge_sum", RIDGE_SUM, moments(5), {}, "B"),

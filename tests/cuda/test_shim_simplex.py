@@ -47,12 +47,15 @@ def both(objective: Any, x: Any, form: str = "entropic", **options: Any) -> list
 
 
 @pytest.mark.parametrize("form", list(FORMS))
-@pytest.mark.parametrize("name", ["polynomial", "quadratic"])
+@pytest.mark.parametrize("name", ["polynomial", "tensors", "quadratic"])
 def test_forms(device: Any, name: str, form: str, precision: str) -> None:
     rng = np.random.default_rng(3)
     objective: Any = reference.wells(7)
     if name == "quadratic":
         objective = simplex.QuadraticProgram(rng.normal(size=(7, 7)) / 4, rng.normal(size=7) / 4)
+    elif name == "tensors":
+        tensors = [rng.normal(size=(7,) * order) / 4 for order in (1, 2, 3, 4)]
+        objective = simplex.Polynomial(tensors=tensors)
     x = np.concatenate([rng.dirichlet(np.ones(n), CHAINS) for n in (3, 4)], 1).astype(precision)
     options = {"sizes": (3, 4), "covariance": True, "bins": 5, **FORMS[form]}
     assert_same(*both(objective, x, form, **options))

@@ -99,6 +99,24 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     ),
     (lambda: simplex.Polynomial([3.0], 3), TypeError, "must be a pair \\(coefficient, factors\\)"),
     (lambda: simplex.Polynomial([(1.0, [3])], 3), TypeError, "must have factors \\(index, power"),
+    (
+        lambda: simplex.Polynomial([(1.0, 3)], 3),
+        TypeError,
+        "must have factors such as \\{index: pow",
+    ),
+    (lambda: simplex.Polynomial(3.0, 3), TypeError, "`monomials` must hold pairs"),
+    (
+        lambda: simplex.Polynomial(tensors=3),
+        TypeError,
+        "`tensors` must be a sequence, or a mapping",
+    ),
+    (lambda: simplex.Polynomial(tensors=np.eye(3)), TypeError, "`tensors` must be a sequence, or"),
+    (lambda: simplex.Polynomial(tensors={0: 1.0}), ValueError, "`tensors key` must be an integer"),
+    (
+        lambda: simplex.Polynomial(tensors={2: np.ones(3)}),
+        ValueError,
+        "`tensors\\[2\\]` must have 2",
+    ),
     (lambda: simplex.Polynomial(tensors=[]), ValueError, "`tensors` must hold at least one"),
     (
         lambda: simplex.Polynomial(tensors=[np.ones(3), np.ones((3, 2))]),

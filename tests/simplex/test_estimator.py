@@ -122,12 +122,31 @@ def test_periods_can_have_weights() -> None:
         ({"step_size": "small", "solver": "lmwu"}, "`step_size` must be one of 'auto'"),
         ({"inverse_temperature": "cold", "solver": "lmwu"}, "must be one of 'auto'"),
         ({"num_chains": 0, "solver": "lmwu"}, "`num_chains` must be an integer >= 1"),
-        ({"max_weights": 0.01}, "`upper` must leave room"),
+        ({"max_weights": 0.01}, "LMWUPortfolio: `max_weights` must leave room"),
+        ({"min_weights": 0.06}, "LMWUPortfolio: `min_weights` must leave room"),
+        ({"min_weights": 0.04, "max_weights": [0.03, *[1.0] * 19]}, "not be above `max_weights`"),
+        ({"max_weights": [0.5, 0.5]}, "LMWUPortfolio: `max_weights` must have shape \\(20,\\)"),
+        ({"max_weights": {"LLY": 0.1}}, "got 'LLY'; these columns have no names"),
+        ({"transaction_costs": 0.1}, "LMWUPortfolio: `previous_weights` must be given when `trans"),
+        ({"transaction_costs": -0.1}, "LMWUPortfolio: `transaction_costs` must be"),
+        ({"risk_aversion": -1.0}, "LMWUPortfolio: `risk_aversion` must be"),
+        ({"risk_aversion": -1.0, "objective": "crra"}, "LMWUPortfolio: `risk_aversion` must be"),
+        ({"objective": "crra", "preferences": [1, 2]}, "`preferences` must be left out unless"),
+        ({"objective": "log", "standardised": True}, "got True with 'log'"),
+        ({"groups": [(["LLY"], 0.3)]}, "LMWUPortfolio: `groups\\[0\\]` must hold indices"),
     ],
 )
 def test_bad_parameters(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         simplex.LMWUPortfolio(**changes).fit(portfolios.percent_returns()[:50])
+
+
+def test_bad_kinds_of_parameters() -> None:
+    returns = portfolios.percent_returns()[:50]
+    with pytest.raises(TypeError, match="LMWUPortfolio: `max_weights` must be a finite number"):
+        simplex.LMWUPortfolio(max_weights="half").fit(returns)
+    with pytest.raises(ValueError, match="LMWUPortfolio: `sample_weight` must have shape"):
+        simplex.LMWUPortfolio().fit(returns, sample_weight=np.ones(3))
 
 
 def test_example_and_form_of_the_docstring() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -310,9 +311,30 @@ def test_memory_is_checked_by_the_binding() -> None:
         objective.parameters = lambda dtype, given=parameters: tuple(given)  # type: ignore[method-assign, misc, assignment]
         with pytest.raises(ValueError, match="simplex_ridge_sum"):
             driver.advance(objective, x)
-    tree = list(reference.double_well().parameters(np.dtype("float64")))
-    tree[2] = tree[2] + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("parents", lambda a: a + 4, "parents before them"),
+        ("factors", lambda a: a * 0, "factors up to dim"),
+        ("factors", lambda a: a[1:], "parents before them"),
+        ("heights", lambda a: a * 0 + 3, "take up all rows"),
+        ("widths", lambda a: -a, "take up all rows"),
+        ("rows", lambda a: a[1:], "take up all rows"),
+        ("columns", lambda a: a[1:], "take up all rows"),
+        ("coefficients", lambda a: a[1:], "take up all rows"),
+        ("rows", lambda a: a + 100, "lie in the list"),
+        ("columns", lambda a: a - 100, "lie in the list"),
+    ],
+)
+def test_blocks_are_checked_by_the_binding(
+    name: str, change: Callable[[Any], Any], words: str
+) -> None:
     polynomial = reference.double_well()
-    polynomial.parameters = lambda dtype: tuple(tree)  # type: ignore[method-assign]
-    with pytest.raises(ValueError, match="make a tree"):
+    names = ("parents", "factors", "heights", "widths", "rows", "columns", "coefficients")
+    blocks = dict(zip(names, polynomial.parameters(np.dtype("float64")), strict=True))
+    blocks[name] = np.ascontiguousarray(change(blocks[name]))
+    polynomial.parameters = lambda dtype: tuple(blocks.values())  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match=f"simplex_polynomial: .*{words}"):
         driver.advance(polynomial, reference.uniform_points(2, 3))

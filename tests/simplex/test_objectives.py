@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -77,6 +79,68 @@ def test_tensors_are_their_contractions() -> None:
     assert float(objective.value_and_grad(x)[0]) == pytest.approx(expected, rel=1e-14)
 
 
+def contractions(tensor: Any, x: Any) -> tuple[Any, Any]:
+    """Values and gradients of ``<T, x^k>`` at rows of x, one axis of T after the other."""
+    order = tensor.ndim
+    gradient = np.zeros_like(x)
+    for axis in range(order):
+        rest = np.broadcast_to(np.moveaxis(tensor, axis, 0), (len(x), *tensor.shape))
+        for _ in range(order - 1):
+            rest = np.einsum("c...i,ci->c...", rest, x)
+        gradient += rest
+    return (gradient * x).sum(axis=1) / order, gradient
+
+
+@pytest.mark.parametrize(
+    ("dim", "highest"), [(1, 4), (2, 8), (3, 6), (5, 4), (7, 5), (9, 3), (16, 4), (23, 2)]
+)
+def test_dense_tensors_of_all_orders(dim: int, highest: int, engine: str) -> None:
+    rng = np.random.default_rng(dim)
+    tensors = [rng.normal(size=(dim,) * order) for order in range(1, highest + 1)]
+    x = reference.uniform_points(21, dim, 3)
+    parts = [contractions(tensor, x) for tensor in tensors]
+    value, gradient = simplex.Polynomial(tensors=tensors).value_and_grad(x, backend=engine)
+    np.testing.assert_allclose(value, sum(part[0] for part in parts), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(gradient, sum(part[1] for part in parts), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 5, 11, 16])
+def test_monomials_without_structure(degree: int, engine: str) -> None:
+    rng = np.random.default_rng(degree)
+    keys = rng.integers(0, 12, (60, degree))
+    coefficients = rng.normal(size=60)
+    terms = [(c, [(s, 1) for s in key]) for c, key in zip(coefficients, keys.tolist(), strict=True)]
+    x = 0.2 + rng.random((5, 12))
+    x /= x.sum(axis=1, keepdims=True)
+    expected = np.prod(x[:, keys], axis=2) @ coefficients
+    slopes = np.zeros_like(x)
+    for k in range(degree):
+        others = np.prod(x[:, np.delete(keys, k, axis=1)], axis=2) * coefficients
+        np.add.at(slopes.T, keys[:, k], others.T)
+    objective = simplex.Polynomial(terms, dim=12)
+    value, gradient = objective.value_and_grad(x, backend=engine)
+    scale = np.abs(slopes).max() + np.abs(expected).max()
+    np.testing.assert_allclose(value, expected, rtol=0, atol=1e-13 * scale)
+    np.testing.assert_allclose(gradient, slopes, rtol=0, atol=1e-13 * scale)
+
+
+def test_blocks_hold_every_monomial_once() -> None:
+    """And the squares of a sum of squares are cut so that few products are needed."""
+    dense = simplex.Polynomial(
+        tensors=[np.zeros((6,) * k) for k in (1, 2, 3)] + [np.ones((6,) * 4)]
+    )
+    sparse = reference.wells(6)
+    for objective, products in ((dense, 21), (sparse, 6)):
+        parents, _, heights, widths, rows, columns, coefficients = objective.parameters(
+            np.dtype("float64")
+        )
+        assert len(parents) == products
+        assert set(heights.tolist()) == {1, 2, 4}
+        assert (heights.sum(), widths.sum()) == (len(rows), len(columns))
+        assert coefficients.size == len(objective._table)
+        assert np.sort(coefficients).tolist() == sorted(objective._table.values())
+
+
 def test_zeros_are_no_case_of_their_own(engine: str) -> None:
     objective = simplex.Polynomial([(2.0, {0: 1, 1: 1, 2: 1}), (1.0, [(0, 2)])], dim=3)
     value, gradient = objective.value_and_grad([0.0, 0.5, 0.5], backend=engine)
@@ -96,6 +160,39 @@ def test_polynomials_add_and_multiply() -> None:
         x + simplex.Polynomial([], dim=3)
     with pytest.raises(TypeError):
         x * "y"  # type: ignore[operator]
+
+
+def test_polynomials_subtract_and_take_powers() -> None:
+    x = simplex.Polynomial([(1.0, {0: 1})], dim=2)
+    y = simplex.Polynomial([(1.0, {1: 1})], dim=2)
+    found = 2 - (x - y) ** 3 - 0.5 + -y + x**0
+    for a, b in ((0.3, 0.7), (0.9, 0.1)):
+        value = float(found.value_and_grad([a, b])[0])
+        assert value == pytest.approx(2.5 - (a - b) ** 3 - b, rel=1e-14)
+    assert (found.degree, (x**5).degree, (x**0).degree) == (3, 5, 0)
+    with pytest.raises(ValueError, match=r"Polynomial: `exponent` must be an integer in \[0, 16\]"):
+        x ** (-1)
+    with pytest.raises(TypeError):
+        x - "y"  # type: ignore[operator]
+
+
+def test_arithmetic_keeps_simplices_and_refuses_terms() -> None:
+    game = simplex.PotentialGame([[2.0, 0.0, 0.5], [0.0, 1.0, 0.2]])
+    flat = simplex.Polynomial([(1.0, {2: 2})], dim=5)
+    for made in (game + 1.0, flat + game, game * flat, -game):
+        assert (type(made), made.sizes) == (simplex.Polynomial, (2, 3))
+    other = simplex.PotentialGame(np.ones((3, 2)))
+    with pytest.raises(ValueError, match=r"`sizes` must be \(2, 3\) .*, got \(3, 2\)"):
+        game + other
+    with pytest.raises(ValueError, match="`terms` must be added after the arithmetic"):
+        flat.with_terms(ridge=1.0) + 1.0
+
+
+def test_tensors_by_their_order() -> None:
+    tensor = np.random.default_rng(1).normal(size=(3, 3, 3))
+    named = simplex.Polynomial(tensors={3: tensor})
+    plain = simplex.Polynomial(tensors=[np.zeros(3), np.zeros((3, 3)), tensor])
+    assert named._table == plain._table
 
 
 def test_only_the_symmetric_part_of_a_matrix_counts() -> None:

@@ -197,7 +197,7 @@ class _Run:
         """Return what the kernel takes besides the chains."""
         d = (self.dim,)
         if kernel == "polynomial":
-            return self._tree(*parameters)
+            return self._blocks(*parameters)
         if kernel == "quadratic":
             matrix, linear = parameters
             square = (self.dim, self.dim)
@@ -218,25 +218,28 @@ class _Run:
             int(batch_size),
         )
 
-    def _tree(
+    def _blocks(
         self,
+        parents: Any,
+        factors: Any,
+        heights: Any,
+        widths: Any,
+        rows: Any,
+        columns: Any,
         coefficients: Any,
-        indices: Any,
-        depths: Any,
-        leaf_offsets: Any,
-        leaf_coefficients: Any,
-        leaf_indices: Any,
     ) -> tuple[Any, ...]:
-        nodes, leaves = (len(coefficients),), (len(leaf_coefficients),)
+        products, blocks, numbers = (len(parents),), (len(heights),), (len(coefficients),)
         return (
-            self.address("coefficients", coefficients, nodes),
-            self.address("indices", indices, nodes, "int32"),
-            self.address("depths", depths, nodes, "int32"),
-            self.address("leaf_offsets", leaf_offsets, (nodes[0] + 1,), "int32"),
-            self.address("leaf_coefficients", leaf_coefficients, leaves),
-            self.address("leaf_indices", leaf_indices, leaves, "int32"),
-            nodes[0],
-            leaves[0],
+            self.address("parents", parents, products, "int32"),
+            self.address("factors", factors, products, "int32"),
+            self.address("heights", heights, blocks, "int32"),
+            self.address("widths", widths, blocks, "int32"),
+            self.address("rows", rows, (len(rows),), "int32"),
+            self.address("columns", columns, (len(columns),), "int32"),
+            self.address("coefficients", coefficients, numbers),
+            products[0],
+            blocks[0],
+            numbers[0],
         )
 
     def make_workspace(self, kernel: str, passed: tuple[Any, ...]) -> None:

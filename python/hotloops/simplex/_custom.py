@@ -39,9 +39,18 @@ class Custom(Objective):
     dtype : {"float32", "float64"}, optional
         Precision ``T``. Default: that of the signature where there is one, else float64.
 
+    Raises
+    ------
+    TypeError, ValueError
+        Arguments of the wrong kind or of another precision than the signature. During a run also
+        what a callable returns, where it is no such pair; its own exceptions pass through.
+
     Notes
     -----
-    Class A over threads and splits of the work; between backends as far as your function is.
+    Class A over threads and splits of the work; between backends as far as your function is. A
+    compiled function is called once for each chain and step, a callable once for each step. A chain
+    whose gradient is not finite is frozen, which ``result.flags`` and ``result.check()`` tell; a
+    value that is not finite is never the best.
 
     Examples
     --------

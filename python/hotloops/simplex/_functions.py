@@ -122,6 +122,11 @@ def kkt_residual(x: Any, gradient: Any, *, sizes: Any = None) -> Any:
     float or ndarray, shape (C,), float64
         Not negative; zero at a point that meets the conditions.
 
+    Raises
+    ------
+    TypeError, ValueError
+        Arrays of different shapes, numbers that are not finite, sizes that do not add up to d.
+
     Examples
     --------
     >>> from hotloops import simplex

@@ -1,56 +1,123 @@
-"""Monomials as the tree of common beginnings that the kernel walks."""
+"""Monomials as the blocks of coefficients between products that the kernel adds up."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MonomialTree", "tree_of"]
+__all__ = ["MonomialBlocks", "blocks_of"]
+
+Key: TypeAlias = tuple[int, ...]  # the indices of a monomial, sorted, as often as the power is
+Matrix: TypeAlias = dict[Key, dict[Key, float]]  # coefficients by row and column
+Block: TypeAlias = tuple[list[Key], list[Key]]  # its rows and its columns
+
+_HEIGHTS = (4, 2, 1)
 
 
-class MonomialTree(NamedTuple):
-    """K nodes, each before what is below it, and L leaves; see ``SimplexPolynomial`` in C++."""
+@dataclass(frozen=True)
+class MonomialBlocks:
+    """P products, and B blocks of M coefficients; see ``SimplexPolynomial`` in C++."""
 
-    coefficients: npt.NDArray[np.float64]  # (K,) of the nodes' own monomials
-    indices: npt.NDArray[np.int32]  # (K,) last factor of a node; that of the root is 0
-    depths: npt.NDArray[np.int32]  # (K,) number of factors
-    leaf_offsets: npt.NDArray[np.int32]  # (K + 1,)
-    leaf_coefficients: npt.NDArray[np.float64]  # (L,)
-    leaf_indices: npt.NDArray[np.int32]
+    parents: npt.NDArray[np.int32]  # (P,)
+    factors: npt.NDArray[np.int32]  # (P,)
+    heights: npt.NDArray[np.int32]  # (B,)
+    widths: npt.NDArray[np.int32]  # (B,)
+    rows: npt.NDArray[np.int32]
+    columns: npt.NDArray[np.int32]
+    coefficients: npt.NDArray[np.float64]  # (M,)
 
     def packed(self, dtype: np.dtype[Any]) -> tuple[Any, ...]:
         """Return the arrays with coefficients in precision `dtype`."""
-        return (
-            self.coefficients.astype(dtype),
-            self.indices,
-            self.depths,
-            self.leaf_offsets,
-            self.leaf_coefficients.astype(dtype),
-            self.leaf_indices,
-        )
+        places = (self.parents, self.factors, self.heights, self.widths, self.rows, self.columns)
+        return (*places, self.coefficients.astype(dtype))
+
+    @property
+    def cost(self) -> int:
+        """Operations of one evaluation, roughly, with what a block and a column cost besides."""
+        ends = 3 * (self.rows.size + self.columns.size)
+        return 4 * self.coefficients.size + 5 * self.parents.size + ends + 20 * self.heights.size
 
 
-def tree_of(table: Mapping[tuple[int, ...], float]) -> MonomialTree:
-    """Arrange monomials, whose indices are sorted and repeat as often as the power is.
+def blocks_of(table: Mapping[Key, float], dim: int) -> MonomialBlocks:
+    """Arrange monomials in blocks.
 
-    A beginning that several monomials share is multiplied out once. What nothing is longer than is
-    a leaf of its beginning, and needs no node.
+    Each monomial is cut into two products, a row and a column of a matrix, which is covered by
+    dense blocks. Cut in the middle, the monomials of a dense tensor make few products and large
+    blocks; cut with repeated factors first, so do those of sums and products of squares. What costs
+    less is taken.
     """
-    beginnings = {key[:length] for key in table for length in range(len(key))} | {()}
-    nodes = sorted(beginnings)
-    leaves: dict[tuple[int, ...], list[tuple[int, float]]] = {node: [] for node in nodes}
-    for key, coefficient in sorted(table.items()):
-        if key not in beginnings:
-            leaves[key[:-1]].append((key[-1], coefficient))
-    flat = [leaf for node in nodes for leaf in leaves[node]]
-    return MonomialTree(
-        coefficients=np.array([table.get(node, 0.0) for node in nodes], np.float64),
-        indices=np.array([node[-1] if node else 0 for node in nodes], np.int32),
-        depths=np.array([len(node) for node in nodes], np.int32),
-        leaf_offsets=np.cumsum([0, *(len(leaves[node]) for node in nodes)]).astype(np.int32),
-        leaf_coefficients=np.array([coefficient for _, coefficient in flat], np.float64),
-        leaf_indices=np.array([index for index, _ in flat], np.int32),
+    ways = (_arrange(table, dim, order) for order in (_as_sorted, _repeated_first))
+    return min(ways, key=lambda blocks: blocks.cost)
+
+
+def _as_sorted(key: Key) -> Key:
+    return key
+
+
+def _repeated_first(key: Key) -> Key:
+    powers = Counter(key)
+    return tuple(sorted(key, key=lambda index: (-powers[index], index)))
+
+
+def _arrange(table: Mapping[Key, float], dim: int, order: Callable[[Key], Key]) -> MonomialBlocks:
+    matrix: Matrix = {}
+    for key, coefficient in table.items():
+        ordered = order(key)
+        middle = (len(key) + 1) // 2
+        row, column = (tuple(sorted(half)) for half in (ordered[:middle], ordered[middle:]))
+        matrix.setdefault(row, {})[column] = coefficient
+    products = _products_of(matrix)
+    places: dict[Key, int] = {(): 0, **{(s,): 1 + s for s in range(dim)}}
+    places |= {key: 1 + dim + k for k, key in enumerate(products)}
+    blocks = list(_cover(matrix))
+
+    def numbers(keys: list[Key]) -> npt.NDArray[np.int32]:
+        return np.array([places[key] for key in keys], np.int32)
+
+    return MonomialBlocks(
+        parents=numbers([key[:-1] for key in products]),
+        factors=numbers([key[-1:] for key in products]),
+        heights=np.array([len(rows) for rows, _ in blocks], np.int32),
+        widths=np.array([len(columns) for _, columns in blocks], np.int32),
+        rows=numbers([row for rows, _ in blocks for row in rows]),
+        columns=numbers([column for _, columns in blocks for column in columns]),
+        coefficients=np.array(
+            [matrix[row][column] for rows, columns in blocks for column in columns for row in rows],
+            np.float64,
+        ),
     )
+
+
+def _products_of(matrix: Matrix) -> list[Key]:
+    """Return rows, columns and their beginnings of two factors or more, parents first."""
+    products: set[Key] = set()
+    for key in itertools.chain(matrix, *matrix.values()):
+        products.update(key[:length] for length in range(2, len(key) + 1))
+    return sorted(products, key=lambda key: (len(key), key))
+
+
+def _cover(matrix: Matrix) -> Iterator[Block]:
+    """Yield dense blocks: rows with similar columns next to each other, a few at a time."""
+    rows = sorted(matrix, key=lambda row: (sorted(matrix[row]), row))
+    begin = 0
+    while begin < len(rows):
+        height = next(h for h in _HEIGHTS if begin + h <= len(rows))
+        yield from _split(matrix, rows[begin : begin + height], set())
+        begin += height
+
+
+def _split(matrix: Matrix, rows: list[Key], taken: set[Key]) -> Iterator[Block]:
+    """Yield the columns that all rows have, and those that only a half of the rows has."""
+    shared = set.intersection(*(set(matrix[row]) for row in rows)) - taken
+    if shared:
+        yield rows, sorted(shared)
+    if len(rows) > 1:
+        middle = len(rows) // 2
+        yield from _split(matrix, rows[:middle], taken | shared)
+        yield from _split(matrix, rows[middle:], taken | shared)

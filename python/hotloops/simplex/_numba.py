@@ -12,6 +12,7 @@ from hotloops._runtime._numba_buffers import buffers, lanes_of
 from hotloops._runtime._numba_jit import aligned, map_slices, plain
 from hotloops._runtime._numba_packs import PACK_BYTES, word
 from hotloops.simplex import _numba_objectives as objectives
+from hotloops.simplex import _numba_polynomial as polynomials
 from hotloops.simplex import _numba_ridge_sum as ridge_sum
 from hotloops.simplex._numba_loop import loop
 from hotloops.simplex._numba_project import project_onto_simplex
@@ -127,13 +128,18 @@ def advance(
     problem = _MAKERS[kernel](*parameters)
     run = _run_custom if kernel == "custom" else _run
     num_tiles = -(-chains.num_chains // (PACK_BYTES // dtype.itemsize))
+    scratch = _scratch(chains.dim, problem)
 
     def call(tile: Tile, first_tile: int, last_tile: int, begin: int, end: int) -> None:
         run(problem, terms, chains, tile, first_tile, last_tile, steps.first_step, begin, end)
 
     try:
         map_slices(
-            lambda: _memory(chains, dtype), call, num_tiles, steps.num_steps + 1, steps.num_threads
+            lambda: _memory(chains, dtype, scratch),
+            call,
+            num_tiles,
+            steps.num_steps + 1,
+            steps.num_threads,
         )
     except errors.TypingError as error:
         if kernel != "custom":
@@ -175,7 +181,14 @@ def _epoch(kernel: str, parameters: tuple[Any, ...]) -> int:
     return -(-len(parameters[0]) // int(parameters[-1]))
 
 
-def _memory(chains: Chains, dtype: np.dtype[Any]) -> Tile:
+def _scratch(dim: int, problem: Any) -> int:
+    """Return how many packs the objective takes."""
+    if isinstance(problem, polynomials.Polynomial):
+        return polynomials.memory_of(problem, dim)
+    return ridge_sum.PANEL_ROWS + 2 * dim
+
+
+def _memory(chains: Chains, dtype: np.dtype[Any], scratch: int) -> Tile:
     """Return the memory of one thread."""
     lanes = PACK_BYTES // dtype.itemsize
     dim = chains.dim
@@ -183,7 +196,6 @@ def _memory(chains: Chains, dtype: np.dtype[Any]) -> Tile:
     def packs(count: int, kind: Any = dtype) -> Any:
         return aligned(count * lanes, kind)
 
-    depth = max(2 * (objectives.MAX_DEPTH + 1), ridge_sum.PANEL_ROWS + 2 * dim)
     return Tile(
         x=packs(3 * dim),
         gradient=packs(2 * dim),
@@ -196,8 +208,7 @@ def _memory(chains: Chains, dtype: np.dtype[Any]) -> Tile:
         squares=packs(dim, np.float64),
         products=packs(dim * dim if chains.with_products else 1, np.float64),
         totals=packs(dim + 3, np.float64),
-        scratch=packs(depth),
-        path=np.zeros(objectives.MAX_DEPTH + 1, np.int64),
+        scratch=packs(scratch),
         step_size=packs(1),
         temperature=packs(1),
         values=packs(3),
@@ -214,21 +225,24 @@ def _memory(chains: Chains, dtype: np.dtype[Any]) -> Tile:
 
 
 def _make_polynomial(
+    parents: Any,
+    factors: Any,
+    heights: Any,
+    widths: Any,
+    rows: Any,
+    columns: Any,
     coefficients: Any,
-    indices: Any,
-    depths: Any,
-    leaf_offsets: Any,
-    leaf_coefficients: Any,
-    leaf_indices: Any,
-) -> objectives.Polynomial:
-    return objectives.Polynomial(
+) -> polynomials.Polynomial:
+    return polynomials.Polynomial(
+        parents.astype(np.int64),
+        factors.astype(np.int64),
+        heights.astype(np.int64),
+        widths.astype(np.int64),
+        rows.astype(np.int64),
+        columns.astype(np.int64),
         coefficients,
-        indices.astype(np.int64),
-        depths.astype(np.int64),
-        leaf_offsets.astype(np.int64),
-        leaf_coefficients,
-        leaf_indices.astype(np.int64),
-        coefficients.size,
+        parents.size,
+        heights.size,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from hotloops._runtime._numba_buffers import lanes_of, load, store, view, zeros
 from hotloops._runtime._numba_jit import inline, variants
 from hotloops._runtime._numba_packs import traced
+from hotloops.simplex._numba_polynomial import Polynomial, evaluate_polynomial
 from hotloops.simplex._numba_ridge_sum import (
     RidgeSum,
     SampledSum,
@@ -19,27 +20,9 @@ from hotloops.simplex._numba_ridge_sum import (
     evaluate_sampled,
     evaluate_standardised,
 )
-from hotloops.simplex._numba_step import (
-    add_product,
-    same_in_all,
-    scalar_product,
-    times,
-)
+from hotloops.simplex._numba_step import scalar_product
 
 _USER_VALUES = 2  # the pack of tile.values that functions of the user's fill
-MAX_DEPTH = 16
-
-
-class Polynomial(NamedTuple):
-    """A tree of monomials; see ``SimplexPolynomial`` in C++."""
-
-    coefficients: Any
-    indices: Any
-    depths: Any
-    leaf_offsets: Any
-    leaf_coefficients: Any
-    leaf_indices: Any
-    num_nodes: int
 
 
 class Quadratic(NamedTuple):
@@ -60,55 +43,6 @@ class Custom(NamedTuple):
 
     function: Any
     data: Any
-
-
-@inline
-def _leave(problem: Any, tile: Any, node: int, depth: int, current: int, slope: int) -> None:
-    """Leave a node: its sum is done, and its factor can be differentiated."""
-    sums = MAX_DEPTH + 1
-    s = problem.indices[node]
-    below = load(tile.scratch, sums + depth)
-    above = load(tile.scratch, sums + depth - 1)
-    store(tile.scratch, sums + depth - 1, add_product(above, load(tile.x, current + s), below))
-    changed = add_product(load(tile.gradient, slope + s), load(tile.scratch, depth - 1), below)
-    store(tile.gradient, slope + s, changed)
-
-
-@inline
-def evaluate_polynomial(
-    problem: Any, chains: Any, tile: Any, first_chain: int, current: int, slope: int, step: int
-) -> Any:
-    """Write the gradient and return the value. Scratch: products and sums along the path."""
-    sums = MAX_DEPTH + 1
-    zero = zeros(tile.x)
-    for s in range(chains.dim):
-        store(tile.gradient, slope + s, zero)
-    store(tile.scratch, 0, same_in_all(chains.one, zero))
-    path = tile.path
-    depth = 0
-    for node in range(problem.num_nodes):
-        if node > 0:
-            own = problem.depths[node]
-            while depth >= own:
-                _leave(problem, tile, path[depth], depth, current, slope)
-                depth -= 1
-            x = load(tile.x, current + problem.indices[node])
-            store(tile.scratch, own, times(load(tile.scratch, own - 1), x))
-            path[own] = node
-            depth = own
-        product = load(tile.scratch, depth)
-        total = same_in_all(problem.coefficients[node], zero)
-        for leaf in range(problem.leaf_offsets[node], problem.leaf_offsets[node + 1]):
-            s = problem.leaf_indices[leaf]
-            coefficient = problem.leaf_coefficients[leaf]
-            total = add_product(total, coefficient, load(tile.x, current + s))
-            changed = add_product(load(tile.gradient, slope + s), coefficient, product)
-            store(tile.gradient, slope + s, changed)
-        store(tile.scratch, sums + depth, total)
-    while depth > 0:
-        _leave(problem, tile, path[depth], depth, current, slope)
-        depth -= 1
-    return load(tile.scratch, sums)
 
 
 @traced

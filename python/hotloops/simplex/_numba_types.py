@@ -124,7 +124,6 @@ class Tile(NamedTuple):
     products: Any  # (d, d) packs, float64
     totals: Any  # packs, float64: sums over rows
     scratch: Any
-    path: Any  # int64: the nodes of a tree that are open, by depth
     step_size: Any  # packs from here on
     temperature: Any
     values: Any  # three: here, at a proposal, and room for functions of the user's

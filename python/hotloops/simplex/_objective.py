@@ -255,6 +255,13 @@ class Objective(ABC):
         -------
         value : array, shape (C,) or ()
         gradient : array, of the shape of `x`
+
+        Raises
+        ------
+        TypeError, ValueError
+            Points of another length, or not finite.
+        hotloops.BackendUnavailable
+            The backend that was asked for is not there.
         """
         points, library = host_array("value_and_grad", "x", x, ndim=(1, 2))
         if points.shape[-1] != self.dim:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hotloops._runtime import validate
-from hotloops.simplex._monomials import MonomialTree, tree_of
+from hotloops.simplex._monomials import Key, MonomialBlocks, blocks_of
 from hotloops.simplex._objective import Float64, Objective, host_array
 from hotloops.simplex._polytope import cuts_of
 
@@ -29,9 +29,10 @@ class Polynomial(Objective):
         empty one makes a constant. The degree is at most 16.
     dim : int, optional
         Number of weights; needed with `monomials`.
-    tensors : sequence of array_like, optional
-        ``f = sum_k <T_k, x^k>`` with T_k of order k = 1, 2, ..., each of shape (d, ..., d), not
-        necessarily symmetric. Give either this or `monomials`.
+    tensors : sequence or mapping of array_like, optional
+        ``f = sum_k <T_k, x^k>`` with T_k of order k, each of shape (d, ..., d), not necessarily
+        symmetric: a sequence from order 1 on, or a mapping from order to tensor such as
+        ``{4: T}``. Give either this or `monomials`.
 
     Raises
     ------
@@ -40,9 +41,14 @@ class Polynomial(Objective):
 
     Notes
     -----
-    Class A. Value and gradient take two products and two sums for each monomial: beginnings that
-    monomials share are multiplied out once. Polynomials of the same `dim` can be added and
-    multiplied.
+    Class A. Value and gradient take two products and two sums for each monomial, at a good part of
+    the rate of the processor: each monomial is cut into two products of about half its degree,
+    those that several monomials share are multiplied out once, and between them the coefficients
+    make small dense blocks. A symmetric tensor of order k counts ``C(d + k - 1, k)`` monomials, not
+    ``d^k``.
+
+    Polynomials of the same `dim` can be added, subtracted, multiplied and raised to powers, also
+    with numbers; ``with_terms`` comes after that.
 
     Examples
     --------
@@ -60,7 +66,7 @@ class Polynomial(Objective):
         monomials: Iterable[tuple[float, Any]] | None = None,
         dim: int | None = None,
         *,
-        tensors: Sequence[Any] | None = None,
+        tensors: Sequence[Any] | Mapping[int, Any] | None = None,
     ) -> None:
         if (monomials is None) == (tensors is None):
             expectation = "be given, or else `tensors`"
@@ -73,7 +79,7 @@ class Polynomial(Objective):
             table = _from_monomials(() if monomials is None else monomials, size)
         self._set_table(table, size)
 
-    def _set_table(self, table: Mapping[tuple[int, ...], float], dim: int) -> None:
+    def _set_table(self, table: Mapping[Key, float], dim: int) -> None:
         """Keep the monomials that are not zero, as sorted indices with repetition."""
         self._set_size("Polynomial", (dim,))
         self._table = {key: value for key, value in sorted(table.items()) if value != 0.0}
@@ -83,14 +89,14 @@ class Polynomial(Objective):
             validate.fail(ValueError, "Polynomial", "monomials", expectation, str(self.degree))
 
     @functools.cached_property
-    def _tree(self) -> MonomialTree:
-        return tree_of(self._table)
+    def _blocks(self) -> MonomialBlocks:
+        return blocks_of(self._table, self.dim)
 
     def __repr__(self) -> str:
         return f"Polynomial(dim={self.dim}, degree={self.degree}, monomials={len(self._table)})"
 
-    @classmethod
-    def squared_distance(cls, point: Any) -> Polynomial:
+    @staticmethod
+    def squared_distance(point: Any) -> Polynomial:
         """Return ``|x - point|^2``.
 
         Parameters
@@ -99,54 +105,92 @@ class Polynomial(Objective):
             Where it is zero.
         """
         checked, _ = host_array("squared_distance", "point", point, ndim=1, dtype=np.float64)
-        table: dict[tuple[int, ...], float] = {(): float(checked @ checked)}
+        table: dict[Key, float] = {(): float(checked @ checked)}
         for index, value in enumerate(checked.tolist()):
             table[index, index] = 1.0
             table[(index,)] = -2.0 * value
-        return cls._of(table, checked.size)
+        made = Polynomial((), checked.size)
+        made._set_table(table, checked.size)
+        return made
 
-    @classmethod
-    def _of(cls, table: Mapping[tuple[int, ...], float], dim: int) -> Polynomial:
-        return cls([(value, [(index, 1) for index in key]) for key, value in table.items()], dim)
+    def _like(self, table: Mapping[Key, float], sizes: tuple[int, ...]) -> Polynomial:
+        made = Polynomial((), self.dim)
+        made._set_table(table, self.dim)
+        made._set_size("Polynomial", sizes)
+        return made
 
-    def _other(self, other: object) -> Mapping[tuple[int, ...], float] | None:
-        if isinstance(other, Polynomial):
-            if other.dim != self.dim:
-                raise ValueError(f"Polynomial: `dim` must be {self.dim}, got {other.dim}")
-            return other._table
+    def _operand(self, other: object) -> Polynomial | None:
+        """Return what is added or multiplied as a polynomial that fits to this one."""
+        theirs = other
         if isinstance(other, int | float | np.integer | np.floating):
-            return {(): validate.real("Polynomial", "a term", other)}
-        return None
+            theirs = self._like({(): validate.real("Polynomial", "a term", other)}, self.sizes)
+        if not isinstance(theirs, Polynomial):
+            return None
+        if theirs.dim != self.dim:
+            raise ValueError(f"Polynomial: `dim` must be {self.dim}, got {theirs.dim}")
+        if self.terms is not None or theirs.terms is not None:
+            expectation = "be added after the arithmetic"
+            validate.fail(ValueError, "Polynomial", "terms", expectation, "operands that have some")
+        return theirs
+
+    def _common_sizes(self, other: Polynomial) -> tuple[int, ...]:
+        """Return the sizes of the operand that has several simplices."""
+        several = [own for own in (self.sizes, other.sizes) if len(own) > 1]
+        if len(set(several)) > 1:
+            expectation = f"be {self.sizes} as in the other operand"
+            validate.fail(ValueError, "Polynomial", "sizes", expectation, str(other.sizes))
+        return several[0] if several else self.sizes
 
     def __add__(self, other: object) -> Polynomial:
         """Add a polynomial or a number."""
-        theirs = self._other(other)
+        theirs = self._operand(other)
         if theirs is None:
             return NotImplemented
         table = dict(self._table)
-        for key, value in theirs.items():
+        for key, value in theirs._table.items():
             table[key] = table.get(key, 0.0) + value
-        return self._of(table, self.dim)
+        return self._like(table, self._common_sizes(theirs))
 
     __radd__ = __add__
 
+    def __neg__(self) -> Polynomial:
+        """Return minus the polynomial."""
+        return self * -1.0
+
+    def __sub__(self, other: object) -> Polynomial:
+        """Subtract a polynomial or a number."""
+        theirs = self._operand(other)
+        return NotImplemented if theirs is None else self + -theirs
+
+    def __rsub__(self, other: object) -> Polynomial:
+        """Subtract from a number."""
+        return -self + other
+
     def __mul__(self, other: object) -> Polynomial:
         """Multiply by a polynomial or a number."""
-        theirs = self._other(other)
+        theirs = self._operand(other)
         if theirs is None:
             return NotImplemented
-        table: dict[tuple[int, ...], float] = {}
+        table: dict[Key, float] = {}
         for left, a in self._table.items():
-            for right, b in theirs.items():
+            for right, b in theirs._table.items():
                 key = tuple(sorted(left + right))
                 table[key] = table.get(key, 0.0) + a * b
-        return self._of(table, self.dim)
+        return self._like(table, self._common_sizes(theirs))
 
     __rmul__ = __mul__
 
+    def __pow__(self, exponent: int) -> Polynomial:
+        """Raise to a power of at least 0."""
+        power = validate.integer("Polynomial", "exponent", exponent, low=0, high=_MAX_DEGREE)
+        product = self * 0.0 + 1.0
+        for _ in range(power):
+            product = product * self
+        return product
+
     def parameters(self, dtype: np.dtype[Any]) -> tuple[Any, ...]:
         """Return the monomials as the kernel takes them."""
-        return self._tree.packed(dtype)
+        return self._blocks.packed(dtype)
 
     def _own_value_and_grad(self, x: Float64) -> tuple[float, Float64]:
         gradient = np.zeros(self.dim)
@@ -188,10 +232,13 @@ def _is_pair(item: Any) -> bool:
     return isinstance(item, tuple | list) and len(item) == 2
 
 
-def _from_monomials(
-    monomials: Iterable[tuple[float, Any]], dim: int
-) -> dict[tuple[int, ...], float]:
-    table: dict[tuple[int, ...], float] = {}
+def _from_monomials(monomials: Any, dim: int) -> dict[Key, float]:
+    if not isinstance(monomials, Iterable):
+        expectation = "hold pairs (coefficient, factors)"
+        validate.fail(
+            TypeError, "Polynomial", "monomials", expectation, validate.describe(monomials)
+        )
+    table: dict[Key, float] = {}
     for position, item in enumerate(monomials):
         name = f"monomials[{position}]"
         if not _is_pair(item):
@@ -199,6 +246,9 @@ def _from_monomials(
             validate.fail(TypeError, "Polynomial", name, expectation, validate.describe(item))
         coefficient = validate.real("Polynomial", name, item[0])
         pairs = item[1].items() if isinstance(item[1], Mapping) else item[1]
+        if not isinstance(pairs, Iterable):
+            expectation = "have factors such as {index: power}"
+            validate.fail(TypeError, "Polynomial", name, expectation, validate.describe(pairs))
         key: list[int] = []
         for pair in pairs:
             if not _is_pair(pair):
@@ -214,16 +264,10 @@ def _from_monomials(
     return table
 
 
-def _from_tensors(
-    tensors: Sequence[Any], dim: int | None
-) -> tuple[dict[tuple[int, ...], float], int]:
-    if len(tensors) == 0:
-        validate.fail(ValueError, "Polynomial", "tensors", "hold at least one tensor", "none")
-    table: dict[tuple[int, ...], float] = {}
-    size = dim
-    for position, item in enumerate(tensors):
-        order = position + 1
-        name = f"tensors[{position}]"
+def _from_tensors(tensors: Any, dim: int | None) -> tuple[dict[Key, float], int]:
+    table: dict[Key, float] = {}
+    size = None if dim is None else validate.integer("Polynomial", "dim", dim, low=1)
+    for order, name, item in _orders(tensors):
         tensor, _ = host_array("Polynomial", name, item, ndim=order, dtype=np.float64)
         size = tensor.shape[0] if size is None else size
         if tensor.shape != (size,) * order:
@@ -238,6 +282,25 @@ def _from_tensors(
     return table, int(size or 0)
 
 
+def _orders(tensors: Any) -> list[tuple[int, str, Any]]:
+    """Return the order, the name and the value of each tensor."""
+    if not isinstance(tensors, Mapping | list | tuple):
+        expectation = "be a sequence, or a mapping such as {4: T}"
+        validate.fail(TypeError, "Polynomial", "tensors", expectation, validate.describe(tensors))
+    if len(tensors) == 0:
+        validate.fail(ValueError, "Polynomial", "tensors", "hold at least one tensor", "none")
+    if not isinstance(tensors, Mapping):
+        return [(k + 1, f"tensors[{k}]", tensor) for k, tensor in enumerate(tensors)]
+    return [
+        (
+            validate.integer("Polynomial", "tensors key", order, low=1, high=_MAX_DEGREE),
+            f"tensors[{order}]",
+            tensor,
+        )
+        for order, tensor in tensors.items()
+    ]
+
+
 class QuadraticProgram(Objective):
     """The standard quadratic program ``x^T Q x + c . x``.
 
@@ -247,6 +310,11 @@ class QuadraticProgram(Objective):
         Any square matrix; only its symmetric part counts. It need not be positive.
     c : array_like, shape (d,), optional
         Default: zero.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A matrix that is not square, a vector of another length, numbers that are not finite.
 
     Notes
     -----

@@ -43,6 +43,11 @@ def crra_preferences(xi: float, *, order: int = 4, percent: bool = False) -> Flo
     -------
     ndarray, shape (order,), float64
 
+    Raises
+    ------
+    TypeError, ValueError
+        Arguments out of range.
+
     Examples
     --------
     >>> from hotloops import simplex

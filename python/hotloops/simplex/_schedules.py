@@ -43,6 +43,17 @@ class PolynomialDecay(Schedule):
     ----------
     exponent : float
         From 0 to 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An exponent out of range.
+
+    Examples
+    --------
+    >>> from hotloops import simplex
+    >>> simplex.PolynomialDecay(0.5).factor(3)
+    0.5
     """
 
     exponent: float
@@ -72,6 +83,17 @@ class LinearCooling(Schedule):
     ----------
     rate : float
         Growth in each step, not negative.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A rate out of range.
+
+    Examples
+    --------
+    >>> from hotloops import simplex
+    >>> simplex.LinearCooling(0.5).factor(4)
+    3.0
     """
 
     rate: float
@@ -95,7 +117,19 @@ class GeometricCooling(Schedule):
     ratio : float
         Growth in each step, at least 1.
     cap : float
-        Where the growth ends. Default 1e6.
+        Where the growth ends, at least 1. Default 1e6.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A ratio or a cap out of range.
+
+    Examples
+    --------
+    >>> from hotloops import simplex
+    >>> cooling = simplex.GeometricCooling(2.0, cap=100.0)
+    >>> cooling.factor(3), cooling.factor(50)
+    (8.0, 100.0)
     """
 
     ratio: float
