@@ -320,7 +320,8 @@ class ConditionalFlowMatching(TrainableFlow):
         weights, log_size, method, steps, **options : optional
             As in `invert`. Large weights make the way back and forth stiff; and the time enters
             the network by waves of up to 1000 radians, of which the estimate of the error sees only
-            a part. Where the way must be exact, take many fixed steps, such as 400 of "rk4".
+            a part. Fixed steps meet the same times on both ways: 100 of "rk4" come back to about
+            1e-5 where adaptive ones with tolerances of 1e-5 come back to 1e-2.
 
         Returns
         -------
