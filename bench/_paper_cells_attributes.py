@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hotloops import datasets, flow
 
 _AUTOENCODER = {"hidden": (128,), "theta_init": "moments", "batch_size": 256}
 _FLOW = {"hidden": 64, "embed": 32, "blocks": 3, "batch_size": 256, "learning_rate": 1e-3}
-_ASKED = {"type": "type 1", "batch": "1"}
+_NEVER, _SEEN = {"type": "type 1", "batch": "1"}, {"type": "type 1", "batch": "0"}
 _WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 
 
@@ -30,43 +31,48 @@ def _labels(cells: Any) -> dict[str, Array]:
 
 
 def run_guidance(quick: bool) -> Report:
-    """Leave one combination of type and batch out, and ask for it with growing weights."""
+    """Leave one combination of type and batch out; ask for it, and for another, by weight."""
     cells = datasets.simulate_cells(800 if quick else 4000, 200, types=4, batches=3, seed=3)
-    left_out = (cells.cell_types == _ASKED["type"]) & (cells.batches == _ASKED["batch"])
-    kept = ~left_out
-    labels = {name: value[kept] for name, value in _labels(cells).items()}
-    model = _model(["type", "batch"], quick).fit(cells.counts[kept], labels)
+    all_labels = _labels(cells)
+    left_out = np.all([all_labels[name] == value for name, value in _NEVER.items()], axis=0)
+    labels = {name: value[~left_out] for name, value in all_labels.items()}
+    model = _model(["type", "batch"], quick).fit(cells.counts[~left_out], labels)
     space = Space.of(cells.counts)
-    judge = _judge(space.place(cells.counts[kept]), labels)
-    real = judge(space.place(cells.counts[left_out]))
-    rows = [["weight", "asked type", "asked batch", "variance within"]]
-    found = []
-    for weight in _WEIGHTS:
-        made = model.sample(400, _ASKED, guidance=weight, seed=7, output="csr")
-        found.append(judge(space.place(made)))
-    names = [*(f"{weight:g}" for weight in _WEIGHTS), "real"]
-    for name, (kind, batch, spread) in zip(names, [*found, real], strict=True):
-        rows.append([name, f"{kind:.3f}", f"{batch:.3f}", f"{spread:.1f}"])
-    comparisons = [] if quick else _guidance_verdicts(found, real)
+    judge = _judge(space.place(cells.counts[~left_out]), labels)
+    found, real = {}, {}
+    for key, asked in (("never seen", _NEVER), ("seen", _SEEN)):
+        own = np.all([all_labels[name] == value for name, value in asked.items()], axis=0)
+        real[key] = judge(space.place(cells.counts[own]), asked)
+        found[key] = [
+            judge(space.place(_guided(model, asked, weight)), asked) for weight in _WEIGHTS
+        ]
     return Report(
         "guidance",
-        "a combination of type and batch that was never seen, by weight",
+        "a combination of type and batch that was seen in training, and one that never was",
         notes=[
             "A linear discriminant (the nearest centroid in the metric of the variance within "
-            f"groups), fitted to the cells that were seen, says of each cell whether it is of "
-            f"{_ASKED['type']} and of batch {_ASKED['batch']}. The last row is that of the "
-            f"{int(left_out.sum())} real cells that were left out: what there is to reach."
+            "groups), fitted to the cells of the training, says of each cell whether it is of the "
+            "asked type and of the asked batch; the last row is that of real cells of the "
+            "combination, of which there is no more to reach. The product of the laws given the "
+            "type and given the batch hardly holds what neither of them has seen.",
         ],
-        tables=[("Generated cells by weight of guidance", rows)],
-        comparisons=comparisons,
+        tables=[("Generated cells by weight of guidance", _guidance_table(found, real))],
+        comparisons=[] if quick else _guidance_verdicts(found, real),
         draw=lambda figure: _draw_guidance(figure, found, real),
         family="flow",
         size=(8.0, 4.0),
     )
 
 
-def _judge(seen: Array, labels: dict[str, Array]) -> Any:
-    """Return what tells the shares of the asked type and batch among points, and their variance."""
+_Judged = tuple[float, float, float]  # share of the asked type, of the asked batch; variance
+
+
+def _guided(model: flow.CFGen, asked: dict[str, str], weight: float) -> Any:
+    return model.sample(400, asked, guidance=weight, seed=7, output="csr")
+
+
+def _judge(seen: Array, labels: dict[str, Array]) -> Callable[[Array, dict[str, str]], _Judged]:
+    """Return what tells the shares of an asked type and batch among points, and their variance."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     rules = {}
@@ -75,45 +81,58 @@ def _judge(seen: Array, labels: dict[str, Array]) -> Any:
         rules[name] = LinearDiscriminantAnalysis(priors=np.full(count, 1 / count))
         rules[name].fit(seen, values)
 
-    def judge(points: Array) -> tuple[float, float, float]:
+    def judge(points: Array, asked: dict[str, str]) -> _Judged:
         kind, batch = (
-            float((rules[name].predict(points) == _ASKED[name]).mean()) for name in _ASKED
+            float((rules[name].predict(points) == value).mean()) for name, value in asked.items()
         )
         return kind, batch, float(points.var(axis=0).sum())
 
     return judge
 
 
+def _guidance_table(found: dict[str, list[_Judged]], real: dict[str, _Judged]) -> list[list[str]]:
+    heads = ("asked type", "asked batch", "variance")
+    rows = [["weight", *(f"{head}, {key}" for key in found for head in heads)]]
+    names = [*(f"{weight:g}" for weight in _WEIGHTS), "real"]
+    for place, name in enumerate(names):
+        row = [name]
+        for key, values in found.items():
+            kind, batch, variance = [*values, real[key]][place]
+            row += [f"{kind:.3f}", f"{batch:.3f}", f"{variance:.1f}"]
+        rows.append(row)
+    return rows
+
+
 def _guidance_verdicts(
-    found: list[tuple[float, float, float]], real: tuple[float, float, float]
+    found: dict[str, list[_Judged]], real: dict[str, _Judged]
 ) -> list[Comparison]:
-    """Shares rise from weight 0 to 2, where they are about those of real cells; variance falls."""
-    kinds, batches, spreads = (np.array(column) for column in zip(*found, strict=True))
-    gains = float(kinds[4] - kinds[0]), float(batches[4] - batches[0])
-    return [
-        Comparison("gain of the asked type, weight 0 to 2", 0.6, gains[0], 0.0, 0.2),
-        Comparison("gain of the asked batch, weight 0 to 2", 0.6, gains[1], 0.0, 0.2),
-        Comparison("asked type, weight 2, against real cells", real[0], float(kinds[4]), 0.0, 0.15),
-        Comparison("asked batch, weight 2, against real", real[1], float(batches[4]), 0.0, 0.15),
-        Comparison("variance, weight 2 against 0", 0.9, float(spreads[4] / spreads[0]), 0.0, 0.1),
-    ]
+    """Shares rise from weight 0 to 2; of a seen combination they are then those of real cells."""
+    comparisons = []
+    for key, values in found.items():
+        first, last = values[0], values[_WEIGHTS.index(2.0)]
+        expected = 0.25 if key == "never seen" else 0.6
+        for place, name in enumerate(("type", "batch")):
+            gain = last[place] - first[place]
+            label = f"{key}: gain of the asked {name}, weight 0 to 2"
+            comparisons.append(Comparison(label, expected, gain, 0.0, 0.2))
+    last = found["seen"][_WEIGHTS.index(2.0)]
+    for place, name in enumerate(("type", "batch")):
+        label = f"seen: asked {name} at weight 2, against real cells"
+        comparisons.append(Comparison(label, real["seen"][place], last[place], 0.0, 0.15))
+    ratio = last[2] / found["seen"][0][2]
+    return [*comparisons, Comparison("seen: variance, weight 2 against 0", 0.9, ratio, 0.0, 0.09)]
 
 
-def _draw_guidance(
-    figure: Any, found: list[tuple[float, float, float]], real: tuple[float, float, float]
-) -> None:
-    left, right = figure.subplots(1, 2)
-    columns = [*zip(*found, strict=True)]
-    for axes, which in ((left, (0, 1)), (right, (2,))):
-        for place in which:
-            name = ("asked type", "asked batch", "generated")[place]
-            axes.plot(_WEIGHTS, columns[place], marker="o", c=COLOURS[place], label=name)
-            axes.axhline(real[place], c=COLOURS[place], lw=1, ls=":")
-        axes.plot([], [], c=COLOURS[4], lw=1, ls=":", label="real cells")
-        axes.set(xlabel="weight of guidance")
-        axes.legend(loc="lower right")
-    left.set(ylabel="share of cells", ylim=(0, 1.05))
-    right.set(ylabel="variance within the group", ylim=(0, 1.1 * max(*columns[2], real[2])))
+def _draw_guidance(figure: Any, found: dict[str, list[_Judged]], real: dict[str, _Judged]) -> None:
+    for axes, (key, values) in zip(figure.subplots(1, 2, sharey=True), found.items(), strict=True):
+        for place, name in enumerate(("asked type", "asked batch")):
+            shares = [value[place] for value in values]
+            axes.plot(_WEIGHTS, shares, marker="o", c=COLOURS[place], label=name)
+            axes.axhline(real[key][place], c=COLOURS[place], lw=1.2, ls=":")
+        axes.plot([], [], c=COLOURS[4], lw=1.2, ls=":", label="real cells")
+        axes.set(title=f"combination {key}", xlabel="weight of guidance", ylim=(0, 1.05))
+        axes.set_ylabel("share of cells" if key == "never seen" else "")
+    axes.legend(loc="lower right")
 
 
 # --- batch correction ----------------------------------------------------------------------------
