@@ -128,13 +128,6 @@ def by_type(data: Split, draw: Callable[[str, Any, int], Any]) -> Any:
     return sparse.vstack(parts, format="csr")
 
 
-def classes_of(real: Array, labels: Array, generated: Array) -> Array:
-    """Return the label of the nearest centroid of the real cells for each generated one."""
-    names = np.unique(labels)
-    centroids = np.stack([real[labels == name].mean(axis=0) for name in names])
-    return np.asarray(names[metrics.pairwise_distances(generated, centroids).argmin(axis=1)])
-
-
 def scatter(axes: Any, real: Array, made: Array, title: str) -> None:
     """Draw real and generated cells in their first two coordinates."""
     axes.scatter(*real[:, :2].T, s=10, c="#9aa3ad", label="real", linewidths=0)

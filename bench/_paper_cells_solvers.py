@@ -44,7 +44,11 @@ def run(quick: bool) -> Report:
     return Report(
         "solvers",
         "error against evaluations of the velocity, on a mixture of two normals",
-        notes=["The law of the samples hardly changes after some twenty evaluations."],
+        notes=[
+            "The law of the samples hardly changes after some eight evaluations. Errors of single "
+            "points stop falling at about 0.02: the time enters by waves of up to 1000 radians, "
+            "which no such step resolves."
+        ],
         tables=[("Solvers", rows)],
         comparisons=comparisons,
         draw=lambda figure: _draw(figure, curves),
@@ -62,5 +66,8 @@ def _draw(figure: Any, curves: dict[str, list[tuple[int, float]]]) -> None:
     axes = figure.subplots()
     for (method, points), colour in zip(curves.items(), COLOURS, strict=False):
         axes.plot(*zip(*points, strict=True), marker="o", c=colour, label=method)
-    axes.set(xscale="log", yscale="log", xlabel="evaluations", ylabel="largest error of a point")
+    axes.set(xscale="log", yscale="log", ylim=(5e-3, 1.0))
+    axes.set(xlabel="evaluations of the velocity", ylabel="largest error of a point")
+    axes.set_xticks([4, 8, 16, 40, 80, 160], ["4", "8", "16", "40", "80", "160"])
+    axes.minorticks_off()
     axes.legend()

@@ -19,6 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for the modules beside this file
 
 import _paper_cells_attributes as attributes
+import _paper_cells_halves as halves
 import _paper_cells_quality as quality
 import _paper_cells_solvers as solvers
 from _paper_command import run_experiments
@@ -26,6 +27,8 @@ from _paper_report import Report
 
 EXPERIMENTS: dict[str, Callable[[bool], Report]] = {
     "quality": quality.run,
+    "halves": halves.run_halves,
+    "simulated": halves.run_simulated,
     "guidance": attributes.run_guidance,
     "batches": attributes.run_batches,
     "augmentation": attributes.run_augmentation,

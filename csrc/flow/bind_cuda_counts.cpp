@@ -2,7 +2,6 @@
 
 #include <string>
 
-#include "../core/bind_cuda.hpp"
 #include "bind_cuda.hpp"
 #include "cuda_counts.hpp"
 
@@ -10,16 +9,6 @@ namespace py = pybind11;
 
 namespace hl {
 namespace {
-
-using Address = std::uintptr_t;
-
-// Calls launch(CudaCall) on the caller's device and stream.
-template <class Launch>
-void on_stream(int device, Address stream, const Launch& launch) {
-    make_current(device);
-    const CudaCall call{pointer<void>(stream), nullptr, 0};
-    throw_status(launch(&call));
-}
 
 // An address with the strides of rows and columns.
 template <class T>

@@ -2,8 +2,7 @@
 // columns.
 #include "cuda_counts.hpp"
 
-#include "../core/cuda_device.cuh"
-#include "step_counts.hpp"
+#include "cuda_laws.cuh"
 #include "step_likelihood.hpp"
 
 namespace hl {
@@ -26,61 +25,13 @@ HL_DEVICE CountAddress address_of(const CountJob<T>& job, std::int64_t row) {
     return {philox_key(job.seed), static_cast<std::uint64_t>(number), job.step};
 }
 
-struct NegativeBinomial {
-    static constexpr int columns = 2;
-    template <class T>
-    static HL_DEVICE_MEMBER void draw(const CountJob<T>& job, const CountAddress& at,
-                                      std::int64_t row, std::int64_t block, std::int64_t count,
-                                      std::int32_t* out) {
-        const auto words = count_words(at, 0, static_cast<std::uint64_t>(block));
-        for (int i = 0; i < count; ++i) {
-            const std::int64_t column = 2 * block + i;
-            const double v = uniform_53<double>(words.word[2 * i], words.word[2 * i + 1]);
-            out[i] = negative_binomial_count(at, static_cast<std::uint64_t>(column), v,
-                                             value_at(job.first, row, column),
-                                             value_at(job.second, row, column));
-        }
-    }
-};
-
-struct Poisson {
-    static constexpr int columns = 2;
-    template <class T>
-    static HL_DEVICE_MEMBER void draw(const CountJob<T>& job, const CountAddress& at,
-                                      std::int64_t row, std::int64_t block, std::int64_t count,
-                                      std::int32_t* out) {
-        const auto words = count_words(at, 0, static_cast<std::uint64_t>(block));
-        for (int i = 0; i < count; ++i) {
-            const std::int64_t column = 2 * block + i;
-            const double v = uniform_53<double>(words.word[2 * i], words.word[2 * i + 1]);
-            out[i] = poisson_count(at, static_cast<std::uint64_t>(column), v,
-                                   value_at(job.first, row, column));
-        }
-    }
-};
-
-struct Bernoulli {
-    static constexpr int columns = 4;
-    template <class T>
-    static HL_DEVICE_MEMBER void draw(const CountJob<T>& job, const CountAddress& at,
-                                      std::int64_t row, std::int64_t block, std::int64_t count,
-                                      std::int32_t* out) {
-        const auto words = count_words(at, bernoulli_attempt, static_cast<std::uint64_t>(block));
-        for (int i = 0; i < count; ++i) {
-            const double u = uniform<double>(words.word[i]);
-            out[i] = u < value_at(job.first, row, 4 * block + i) ? 1 : 0;
-        }
-    }
-};
-
 struct Gamma {
     static constexpr int columns = 1;
-    template <class T>
-    static HL_DEVICE_MEMBER void draw(const CountJob<T>& job, const CountAddress& at,
-                                      std::int64_t row, std::int64_t column, std::int64_t, T* out) {
-        const double g =
-            gamma_variate(at, static_cast<std::uint64_t>(column), value_at(job.first, row, column));
-        out[0] = static_cast<T>(g * value_at(job.second, row, column));
+    template <class First, class Second, class T>
+    static HL_DEVICE_MEMBER void draw(const CountAddress& at, std::int64_t column, std::int64_t,
+                                      const First& first, const Second& second, T* out) {
+        const double g = gamma_variate(at, static_cast<std::uint64_t>(column), first(column));
+        out[0] = static_cast<T>(g * second(column));
     }
 };
 
@@ -90,9 +41,11 @@ __global__ void __launch_bounds__(threads_per_block) counts(CountJob<T> job, O* 
     for (std::int64_t i = grid_thread(); i < job.rows * blocks; i += grid_threads()) {
         const std::int64_t row = i / blocks, block = i % blocks;
         const std::int64_t left = job.columns - block * Law::columns;
-        Law::draw(job, address_of(job, row), row, block,
-                  left < Law::columns ? left : std::int64_t{Law::columns},
-                  out + row * job.columns + block * Law::columns);
+        Law::draw(
+            address_of(job, row), block, left < Law::columns ? left : std::int64_t{Law::columns},
+            [&](std::int64_t column) { return value_at(job.first, row, column); },
+            [&](std::int64_t column) { return value_at(job.second, row, column); },
+            out + row * job.columns + block * Law::columns);
     }
 }
 

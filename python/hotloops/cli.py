@@ -78,6 +78,7 @@ def _tour(options: argparse.Namespace) -> int:
     from hotloops._report import page, tour, tour_cells, tour_consensus, tour_page, tour_portfolio
     from hotloops._runtime.info import runtime_info
 
+    options.output.mkdir(parents=True, exist_ok=True)  # fails before the work, not after it
     text.show("Regularised logistic regression by SGD ensembles, minibatch 1, two step sizes")
     text.show(
         "on the same draws; Polyak–Ruppert averages and their Richardson–Romberg combination."

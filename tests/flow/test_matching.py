@@ -519,3 +519,20 @@ def test_files_of_another_kind(tmp_path: Path) -> None:
     flow.VelocityNetwork(2).save(tmp_path / "network.npz")
     with pytest.raises(ValueError, match=r"expected .flow\.matching."):
         flow.ConditionalFlowMatching.load(tmp_path / "network.npz")
+
+
+def test_cut_and_foreign_files(tmp_path: Path) -> None:
+    z, side = sides(100)
+    model = flow.ConditionalFlowMatching(2, 8, 6, 1)
+    model.fit(z, {"side": side}, num_steps=2, batch_size=50)
+    path = tmp_path / "model.npz"
+    model.save(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.npz"]
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], whole[:-200], b"", b"no archive"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"model\.npz"):
+            flow.ConditionalFlowMatching.load(path)
+    np.savez(path, z=z)
+    with pytest.raises(ValueError, match=r"model\.npz"):
+        flow.ConditionalFlowMatching.load(path)

@@ -10,7 +10,7 @@ import pytest
 from scipy import sparse
 from scipy.spatial.distance import cdist
 
-from hotloops.flow import metrics
+from hotloops.flow import _metrics_neighbours, metrics
 
 BACKENDS = ("cpp", "numba")
 every_backend = pytest.mark.parametrize("backend", BACKENDS)
@@ -126,7 +126,7 @@ def test_wasserstein_of_a_shift() -> None:
 def test_precision_and_recall_are_their_formulas(
     backend: str, metric: str, k: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics, "_BLOCK_ELEMENTS", 700)  # several blocks
+    monkeypatch.setattr(_metrics_neighbours, "_BLOCK_ELEMENTS", 700)  # several blocks
     x, y = clouds(90, 75, 4)
     name = "cityblock" if metric == "l1" else metric
     real = np.sort(cdist(x, x, name), axis=1)[:, k]

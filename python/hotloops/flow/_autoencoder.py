@@ -9,12 +9,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hotloops._runtime import checkpoints, validate
+from hotloops._runtime import arrays, validate
 from hotloops._runtime.validate import fail
 from hotloops.flow._autoencoder_base import AutoencoderBase
-from hotloops.flow._autoencoder_fit import Fitting, below
 from hotloops.flow._autoencoder_inputs import read_matrices
-from hotloops.flow._labels import Labels, read_labels
+from hotloops.flow._labels import read_labels
 from hotloops.flow._likelihood import clip_log_theta
 from hotloops.flow._torch_names import autoencoder_arguments, read_state
 from hotloops.flow._trained_autoencoder import read_sizes
@@ -24,7 +23,6 @@ __all__ = ["CountAutoencoder"]
 StrPath: TypeAlias = "str | os.PathLike[str]"
 Array = npt.NDArray[Any]
 
-_KIND, _VERSION = "flow.autoencoder", 1
 _OUTPUTS = ("csr", "dense", "mean")
 _PRESETS: dict[str, dict[str, Any]] = {
     "default": {"n_latent": 50, "hidden": (512, 256)},
@@ -299,7 +297,7 @@ class CountAutoencoder(AutoencoderBase):
         Parameters
         ----------
         z : array_like, shape (n, width)
-            Latents.
+            Latents, in host memory or on a GPU, where they are decoded then.
         size_factor : float, array_like or dict of them
             L: one number, one for each cell, or shape (n, counted modalities) or a dictionary. Not
             needed when no modality is counted.
@@ -314,8 +312,9 @@ class CountAutoencoder(AutoencoderBase):
 
         Returns
         -------
-        scipy.sparse.csr_array or numpy.ndarray, shape (n, features)
-            Or a dictionary of them, when there are several modalities.
+        scipy.sparse.csr_array or array, shape (n, features)
+            Or a dictionary of them, when there are several modalities. Arrays are of the library of
+            `z`; a CSR matrix is in host memory.
 
         Raises
         ------
@@ -331,10 +330,16 @@ class CountAutoencoder(AutoencoderBase):
         key = 0
         if kind != "mean" or seed is not None:
             key = validate.integer(function, "seed", seed, low=0, high=2**64 - 1)
-        latents = validate.array(function, "z", z, shape=(None, trained.width), dtype=trained.dtype)
-        sizes = read_sizes(function, trained.counted, size_factor, len(latents))
-        codes = self._codes(function, labels, len(latents))
-        found = trained.decode(latents, sizes, codes, kind, key, first)
+        native, library = arrays.import_array(function, "z", z)
+        with arrays.stream_context(library):
+            latents = validate.array(
+                function, "z", native, shape=(None, trained.width), dtype=trained.dtype
+            )
+            sizes = read_sizes(function, trained.counted, size_factor, len(latents))
+            codes = self._codes(function, labels, len(latents))
+            found = trained.decode(latents, sizes, codes, kind, key, first)
+        if kind != "csr":
+            found = {name: arrays.export_array(value, library) for name, value in found.items()}
         return found if len(found) > 1 else next(iter(found.values()))
 
     def log_likelihood(
@@ -417,40 +422,6 @@ class CountAutoencoder(AutoencoderBase):
         """The epoch that was kept, from 1 on."""
         return 0 if self._fitting is None else self._fitting.kept_epoch
 
-    # --- files -----------------------------------------------------------------------------------
-
-    def save(self, path: StrPath, *, training: bool = True) -> None:
-        """Write the model to an ``.npz`` file, without pickle.
-
-        Parameters
-        ----------
-        path : str or path-like
-            File to write, exactly as named.
-        training : bool
-            Keep what ``fit(resume=True)`` needs, which triples the size. Default True.
-        """
-        checkpoints.save_npz(path, _KIND, _VERSION, *self._pack(training))
-
-    @classmethod
-    def load(cls, path: StrPath) -> CountAutoencoder:
-        """Read a model that `save` wrote.
-
-        Parameters
-        ----------
-        path : str or path-like
-            The file.
-
-        Returns
-        -------
-        CountAutoencoder
-
-        Raises
-        ------
-        ValueError
-            The file is cut, damaged or of another kind.
-        """
-        return cls._unpack(*checkpoints.load_npz(path, _KIND, _VERSION))
-
     @classmethod
     def from_torch(
         cls,
@@ -495,22 +466,4 @@ class CountAutoencoder(AutoencoderBase):
         model = cls(**{**found, "theta_per_label": groups is not None, **params})
         model._trained = model._make(function, model._read_modalities(function), widths, groups)
         model._trained.load(function, arrays)
-        return model
-
-    @classmethod
-    def _unpack(cls, header: dict[str, Any], arrays: dict[str, Array]) -> CountAutoencoder:
-        """Return the model of a file."""
-        function = "CountAutoencoder.load"
-        model = cls(**header["params"])
-        groups = header["groups"]
-        labels = None if groups is None else Labels("labels", tuple(groups))
-        modalities = model._read_modalities(function)
-        model._trained = model._make(function, modalities, header["widths"], labels)
-        model._trained.load(function, below(arrays, "state/"))
-        model.complete_ = header["complete"]
-        if "fitting" in header:
-            options = model._options(function, None)
-            model._fitting = Fitting.unpack(
-                model._trained, options, header["fitting"], below(arrays, "fitting/")
-            )
         return model

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hotloops._runtime import arrays, validate
 
-__all__ = ["Branches", "check_labels", "check_weights", "make_branches", "on_host"]
+__all__ = ["Branches", "check_labels", "check_weights", "make_branches", "need_host", "on_host"]
 
 NONE = -1  # the label that conditions on nothing
 
@@ -20,6 +20,16 @@ def on_host(function: str, argument: str, value: Any) -> Any:
     """Return an array of any library in host memory, where the little ones are checked."""
     native, library = arrays.import_array(function, argument, value)
     return native if library.device == "cpu" else native.get()
+
+
+def need_host(function: str, argument: str, value: Any, why: str = "") -> None:
+    """Refuse what lies on a device where a function has no kernels for it."""
+    library = arrays.library_of(value)
+    sparse = type(value).__module__.partition(".")[0] == "cupyx"
+    if sparse or (library is not None and library.device != "cpu"):
+        place = "a GPU" if library is None else library.place
+        expectation = f"live in host memory{why}"
+        validate.fail(TypeError, function, argument, expectation, f"an array on {place}")
 
 
 @dataclass(frozen=True)

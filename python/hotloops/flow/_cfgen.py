@@ -230,6 +230,7 @@ class CFGen(CellGenerator):
         rtol: float | None = None,
         atol: float | None = None,
         output: str | None = None,
+        backend: str | None = None,
     ) -> Any:
         """Generate cells.
 
@@ -263,12 +264,16 @@ class CFGen(CellGenerator):
         output : {"anndata", "csr", "dense", "mean", "latent"}, optional
             AnnData (MuData) with integer counts, counts as CSR or dense, means, or latents.
             Default: "anndata" if that is what the model was trained on, else "csr".
+        backend : {"cpp", "cuda", "numba"}, optional
+            Default: the model's. With "cuda" the flow, the decoder and the counts are computed on
+            the current GPU, from the same noise and at the same totals; labels and totals are drawn
+            on the host.
 
         Returns
         -------
         AnnData, MuData, scipy.sparse.csr_array or numpy.ndarray
             Dictionaries of arrays when there are several modalities. ``obs`` holds the attributes
-            asked for and ``size_factor``.
+            asked for and ``size_factor``. With ``backend="cuda"`` arrays that are dense are CuPy's.
 
         Raises
         ------
@@ -297,6 +302,7 @@ class CFGen(CellGenerator):
             steps=steps,
             rtol=rtol,
             atol=atol,
+            backend=backend,
         )
         return parts.sample(plan, kind)
 

@@ -118,7 +118,9 @@ class CellGenerator(Parameters):
         seed : int
             Of the counts, 0 to 2**64 - 1. Default 0.
         method, steps, rtol, atol
-            See `sample`. Default adaptive "dopri5", since the way back must fit the way there.
+            See `sample`. Default adaptive "dopri5", as in the original code, with which a latent
+            comes back to some hundredths of a standard deviation. ``method="rk4", steps=100`` meets
+            the same times on both ways, and comes back to 1e-5 of it for about the same cost.
         output : {"anndata", "csr", "dense", "mean", "latent"}, optional
             See `sample`.
 

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hotloops._runtime import dispatch, threads, validate
+from hotloops._runtime import arrays, dispatch, threads, validate
+from hotloops._runtime.arrays import Library
 from hotloops._runtime.errors import NumericalError
 from hotloops._runtime.validate import fail
+from hotloops.flow._branches import on_host
 
 __all__ = ["decode_counts"]
 
@@ -48,7 +50,8 @@ def decode_counts(
     Parameters
     ----------
     hidden : array of float32 or float64, shape (n, width)
-        Activations of the last hidden layer; with a decoder of one layer, the latents.
+        Activations of the last hidden layer; with a decoder of one layer, the latents. In host
+        memory or on a GPU; all other arrays may be in host memory either way.
     weight : array of the same dtype, shape (features, width), optional
         Of the last layer, laid out as in PyTorch. Without it `hidden` holds the logits.
     bias : array of the same dtype, shape (features,), optional
@@ -62,7 +65,7 @@ def decode_counts(
         Default negative binomial.
     output : {"csr", "dense", "mean"}
         Counts as a CSR matrix (default) or an array, both int32, or the means, in the dtype of
-        `hidden`.
+        `hidden`. A CSR matrix is always SciPy's, in host memory, since CuPy has none of integers.
     seed : int
         Key of the random numbers, 0 to 2**64 - 1.
     step : int
@@ -71,14 +74,15 @@ def decode_counts(
     first_row : int
         Number of the first cell. Cell i of a call is cell ``first_row + i`` of any other: its
         counts depend on neither the cells around it nor how many there are.
-    backend : {"cpp", "numba"}, optional
-        Default "cpp".
+    backend : {"cpp", "cuda", "numba"}, optional
+        Default: "cuda" for `hidden` on a GPU, else "cpp".
     num_threads : int, optional
         Default `hotloops.get_num_threads`; never changes the result.
 
     Returns
     -------
-    scipy.sparse.csr_array or numpy.ndarray, shape (n, features)
+    scipy.sparse.csr_array or array, shape (n, features)
+        Arrays are of the library of `hidden`.
 
     Raises
     ------
@@ -92,8 +96,8 @@ def decode_counts(
     Class B: the same bits over threads on one backend. The products are those of the BLAS that
     SciPy carries, on one thread each; between backends means differ in their last bits, and so,
     once in many millions, do counts. Softmax and everything after it are float64. Blocks begin at
-    multiples of 32 of the cell's number, and short ones are filled up, so that a cell meets the
-    same product in any batch.
+    multiples of 32 of the cell's number (1024 on a GPU), and short ones are filled up, so that a
+    cell meets the same product in any batch.
 
     The cost is that of the product, ``2 width features`` operations a cell, and 9 ns a feature and
     core for softmax and draws where a tenth of the counts is not zero.
@@ -118,18 +122,20 @@ def decode_counts(
     first = validate.integer(_NAME, "first_row", first_row, low=0, high=_MAX_ROW)
     threads_ = threads.resolve_num_threads(_NAME, num_threads)
     sizes: dict[str, int] = {}
+    given, library = arrays.import_array(_NAME, "hidden", hidden)
     activations = validate.array(
-        _NAME, "hidden", hidden, shape=("n", "width"), symbols=sizes, empty=True
+        _NAME, "hidden", given, shape=("n", "width"), symbols=sizes, empty=True
     )
-    precision = activations.dtype
-    common: dict[str, Any] = {"symbols": sizes, "dtype": precision, "exact_dtype": True}
+    common: dict[str, Any] = {"symbols": sizes, "dtype": activations.dtype, "exact_dtype": True}
     weights = biases = None
     if weight is not None:
-        weights = validate.array(_NAME, "weight", weight, shape=("features", "width"), **common)
+        held = _placed("weight", weight, library)
+        weights = validate.array(_NAME, "weight", held, shape=("features", "width"), **common)
     else:
         sizes["features"] = sizes["width"]
     if bias is not None:
-        biases = validate.array(_NAME, "bias", bias, shape=("features",), **common)
+        held = _placed("bias", bias, library)
+        biases = validate.array(_NAME, "bias", held, shape=("features",), **common)
     count, features = len(activations), int(sizes["features"])
     if first + count > _MAX_ROW + 1:
         expectation = f"leave {count} numbers below {_MAX_ROW + 1}"
@@ -137,17 +143,31 @@ def decode_counts(
     totals = _totals(likelihood, size_factor, count)
     dispersions = _dispersions(likelihood, theta, features)
     index = _theta_index(dispersions, theta_index, count)
-    resolved = dispatch.resolve_backend(_NAME, backend, "cpu")
+    resolved = dispatch.resolve_backend(_NAME, backend, library.device)
     module = importlib.import_module(f"hotloops.flow._{resolved}_decode")
     try:
-        return module.decode(
-            *(kind, head, activations, weights, biases, totals, dispersions, index),
-            *(key, at_step, first, threads_),
-        )
+        with arrays.stream_context(library):
+            found = module.decode(
+                *(kind, head, activations, weights, biases, totals, dispersions, index),
+                *(key, at_step, first, threads_),
+            )
     except ValueError as error:
         if "not finite" not in str(error):
             raise
         raise NumericalError(f"{_NAME}: {str(error).partition(': ')[2]}") from None
+    return found if kind == "csr" else arrays.export_array(found, library)
+
+
+def _placed(name: str, value: Any, library: Library) -> Any:
+    """Return an array that is in host memory, or where `hidden` is."""
+    native, own = arrays.import_array(_NAME, name, value)
+    if own.device != "cpu" and own.place != library.place:
+        expectation = f"live in host memory or on {library.place} like `hidden`"
+        expectation = (
+            "live in host memory like `hidden`" if library.device == "cpu" else expectation
+        )
+        fail(TypeError, _NAME, name, expectation, f"an array on {own.place}")
+    return native
 
 
 def _totals(likelihood: str, given: Any, count: int) -> npt.NDArray[np.float64] | None:
@@ -158,7 +178,14 @@ def _totals(likelihood: str, given: Any, count: int) -> npt.NDArray[np.float64] 
         return None
     if given is None:
         fail(TypeError, _NAME, "size_factor", "be a number, or one for each cell", "None")
-    values = validate.array(_NAME, "size_factor", given, ndim=(0, 1), dtype=np.float64, empty=True)
+    values = validate.array(
+        _NAME,
+        "size_factor",
+        on_host(_NAME, "size_factor", given),
+        ndim=(0, 1),
+        dtype=np.float64,
+        empty=True,
+    )
     if values.ndim == 1 and len(values) != count:
         expectation = f"be a number or have shape ({count},)"
         fail(ValueError, _NAME, "size_factor", expectation, str(values.shape))
@@ -179,7 +206,7 @@ def _dispersions(likelihood: str, given: Any, features: int) -> npt.NDArray[np.f
     if given is None:
         fail(TypeError, _NAME, "theta", "be an array of inverse dispersions", "None")
     values: npt.NDArray[np.float64] = validate.array(
-        _NAME, "theta", given, ndim=(1, 2), dtype=np.float64, positive=True
+        _NAME, "theta", on_host(_NAME, "theta", given), ndim=(1, 2), dtype=np.float64, positive=True
     )
     if values.shape[-1] != features:
         expectation = f"have shape (features,) or (groups, features) with features = {features}"
@@ -201,7 +228,12 @@ def _theta_index(
         expectation = f"name one of the {len(theta)} rows of `theta` for each cell"
         fail(TypeError, _NAME, "theta_index", expectation, "None")
     index: npt.NDArray[np.int64] = validate.array(
-        _NAME, "theta_index", given, shape=(count,), dtype=np.int64, empty=True
+        _NAME,
+        "theta_index",
+        on_host(_NAME, "theta_index", given),
+        shape=(count,),
+        dtype=np.int64,
+        empty=True,
     )
     if index.size and not 0 <= int(index.min()) <= int(index.max()) < len(theta):
         wrong = index[(index < 0) | (index >= len(theta))][0]

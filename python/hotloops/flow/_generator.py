@@ -31,10 +31,11 @@ class Solver:
     steps: int | None
     rtol: float | None
     atol: float | None
+    backend: str | None = None
 
     def options(self) -> dict[str, Any]:
         """Return the arguments that were given."""
-        given = {"rtol": self.rtol, "atol": self.atol}
+        given = {"rtol": self.rtol, "atol": self.atol, "backend": self.backend}
         told = {name: value for name, value in given.items() if value is not None}
         return {"method": self.method, "steps": self.steps, **told}
 
@@ -135,15 +136,14 @@ class Generator:
             request.codes or None,
             seed=seed,
             first=request.first,
-            **self.guide(request),
-            **solver.options(),
+            **{**self.guide(request), **solver.options()},
         )
         return z
 
     def transfer(self, z: Array, source: Request, target: Request, solver: Solver) -> Array:
         """Carry latents to the noise under their own labels, and back under others."""
         moved: Array = self.flow.transfer(
-            z, source.codes, target.codes, **self.guide(target), **solver.options()
+            z, source.codes, target.codes, **{**self.guide(target), **solver.options()}
         )
         return moved
 
@@ -195,6 +195,7 @@ def plan_sampling(
     steps: int | None = None,
     rtol: float | None = None,
     atol: float | None = None,
+    backend: str | None = None,
 ) -> Sampling:
     """Check the arguments of `CFGen.sample`, and draw what they leave open."""
     rows = validate.integer(function, "n", n, low=1)
@@ -214,4 +215,4 @@ def plan_sampling(
         categories=categories,
     )
     record = {"seed": str(key), "guidance": request.weights}
-    return Sampling(request, key, Solver(method, steps, rtol, atol), record)
+    return Sampling(request, key, Solver(method, steps, rtol, atol, backend), record)

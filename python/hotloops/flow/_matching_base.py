@@ -14,7 +14,7 @@ from hotloops._runtime import arrays, checkpoints, dispatch, threads, validate
 from hotloops._runtime.arrays import Library
 from hotloops._runtime.errors import NumericalError
 from hotloops._runtime.progress import Progress
-from hotloops.flow._branches import check_labels
+from hotloops.flow._branches import check_labels, on_host
 from hotloops.flow._matching_batch import MatchingData, MatchingRule
 from hotloops.flow._matching_fit import MatchingJob, run_steps
 from hotloops.flow._network import VelocityNetwork, check_attributes
@@ -116,7 +116,8 @@ class TrainableFlow:
         Parameters
         ----------
         z : array_like, shape (n, dim)
-            The data.
+            The data, in host memory or on a GPU, where it is trained then; what is found is in host
+            memory.
         labels : dict of array_like (n,), or array_like (n,) or (n, attributes), optional
             Codes of the categories; -1 is unknown.
         log_size : array_like, shape (n,) or (n, modalities), optional
@@ -135,8 +136,8 @@ class TrainableFlow:
         progress : bool
         max_seconds : float, optional
             Stop after about this time; ``complete_`` is then False.
-        backend : {"cpp", "numba"}, optional
-            Default "cpp".
+        backend : {"cpp", "cuda", "numba"}, optional
+            Default: "cuda" for data on a GPU, else "cpp".
         num_threads : int, optional
             Default `hotloops.get_num_threads`; never changes the result.
 
@@ -154,7 +155,7 @@ class TrainableFlow:
         """
         where = "ConditionalFlowMatching.fit"
         rule = self._rule(where)
-        ends, _ = self._points(where, z)
+        ends, library = self._points(where, z)
         n = ends.shape[0]
         size = validate.integer(where, "batch_size", batch_size, low=1)
         if size > n:
@@ -172,20 +173,15 @@ class TrainableFlow:
         shown = validate.boolean(where, "progress", progress)
         if max_seconds is not None:
             validate.real(where, "max_seconds", max_seconds, low=0.0)
-        resolved = dispatch.resolve_backend(where, backend, "cpu")
+        resolved = dispatch.resolve_backend(where, backend, library.device)
         count = threads.resolve_num_threads(where, num_threads)
         fresh = state is None
-        network, mean, scale = self._start(where, ends, labels, log_size, fresh)
-        codes = check_labels(where, labels, network.attributes, n)
-        table = np.full((len(network.attributes), n), -1, np.int32)
-        for i, name in enumerate(network.attributes):
-            table[i] = codes.get(name, -1)
-        inputs = network.size_inputs(where, log_size, n)
-        sizes = np.array([value[:, 0] for value in inputs], network.dtype).reshape(len(inputs), n)
-        data = MatchingData(((ends - mean) / scale).astype(network.dtype), sizes, table)
-        job = MatchingJob(where, network, rule, data, size, optimizer, ema, resolved, count)
-        with Progress(steps, enabled=shown, description="fit", max_seconds=max_seconds) as bar:
-            trained = run_steps(job, steps, state, bar)
+        with arrays.stream_context(library):
+            network, mean, scale = self._start(where, ends, labels, log_size, fresh)
+            data = _training_data(where, network, ends, mean, scale, labels, log_size)
+            job = MatchingJob(where, network, rule, data, size, optimizer, ema, resolved, count)
+            with Progress(steps, enabled=shown, description="fit", max_seconds=max_seconds) as bar:
+                trained = run_steps(job, steps, state, bar)
         past = np.zeros(0) if fresh else self.losses_
         self.network_ = network
         self.attributes_ = dict(network.attributes)
@@ -219,7 +215,9 @@ class TrainableFlow:
         dtype = validate.float_dtype(where, "dtype", self.dtype)
         mean, scale = np.zeros(self.dim), np.ones(self.dim)
         if validate.boolean(where, "standardize", self.standardize):
-            mean, deviation = ends.mean(axis=0), ends.std(axis=0)
+            mean, deviation = (
+                on_host(where, "z", value) for value in (ends.mean(axis=0), ends.std(axis=0))
+            )
             scale = np.where(deviation > 0.0, deviation, 1.0)
         attributes = check_attributes(where, self.attributes)
         if self.attributes is None and labels is not None:
@@ -241,19 +239,17 @@ class TrainableFlow:
 
     def _points(self, where: str, z: Any) -> tuple[npt.NDArray[np.float64], Library]:
         """Return points (n, dim) as float64, and the library that they came in."""
-        host, library = arrays.import_array(where, "z", z)
-        if library.device != "cpu":
-            got = f"an array on {library.place}"
-            validate.fail(TypeError, where, "z", "live in host memory", got)
-        points = validate.array(
-            where, "z", host, shape=(None, self.dim), dtype=np.float64, finite=False
-        )
-        wrong = np.flatnonzero(~np.isfinite(points).all(axis=1))
-        if wrong.size:
-            row = int(wrong[0])
-            raise NumericalError(
-                f"{where}: `z` must be finite, got {points[row]} in row {row}", row=row
+        native, library = arrays.import_array(where, "z", z)
+        with arrays.stream_context(library):
+            points = validate.array(
+                where, "z", native, shape=(None, self.dim), dtype=np.float64, finite=False
             )
+            wrong = library.xp.flatnonzero(~library.xp.isfinite(points).all(axis=1))
+            if wrong.size:
+                row = int(wrong[0])
+                raise NumericalError(
+                    f"{where}: `z` must be finite, got {points[row]} in row {row}", row=row
+                )
         return points, library
 
     def _check_fitted(self, where: str) -> None:
@@ -315,6 +311,28 @@ class TrainableFlow:
         return model
 
 
+def _training_data(
+    where: str,
+    network: VelocityNetwork,
+    ends: Any,
+    mean: npt.NDArray[np.float64],
+    scale: npt.NDArray[np.float64],
+    labels: Any,
+    log_size: Any,
+) -> MatchingData:
+    """Return what batches are made of, where the ends of the paths are."""
+    n = ends.shape[0]
+    codes = check_labels(where, labels, network.attributes, n)
+    table = np.full((len(network.attributes), n), -1, np.int32)
+    for i, name in enumerate(network.attributes):
+        table[i] = codes.get(name, -1)
+    inputs = network.size_inputs(where, log_size, n)
+    sizes = np.array([value[:, 0] for value in inputs], network.dtype).reshape(len(inputs), n)
+    xp = arrays.common_library(where, {"z": ends}).xp
+    inside = ((ends - xp.asarray(mean)) / xp.asarray(scale)).astype(network.dtype)
+    return MatchingData(inside, xp.asarray(sizes), xp.asarray(table))
+
+
 def _inner(stored: Mapping[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:
     return {
         name.removeprefix(prefix): value
@@ -346,7 +364,7 @@ def _count(where: str, num_epochs: Any, num_steps: Any, per_epoch: int) -> int:
 
 def _range(where: str, log_size: Any, n: int) -> npt.NDArray[np.float64]:
     """Return least and largest logarithms of the size factors of each modality."""
-    host, _ = arrays.import_array(where, "log_size", log_size)
+    host = on_host(where, "log_size", log_size)
     values = validate.array(where, "log_size", host, ndim=(1, 2), dtype=np.float64)
     if values.shape[0] != n:
         expectation = f"have {n} rows like `z`"

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hotloops import random
+from hotloops._runtime import arrays
+from hotloops.flow._branches import on_host
 
 __all__ = ["MatchingData", "MatchingRule", "draw_batch", "epoch_order", "pair_rows"]
 
@@ -57,7 +59,7 @@ class MatchingRule:
 
 @dataclass(frozen=True, eq=False)
 class MatchingData:
-    """The training set.
+    """The training set, in host memory or on a GPU.
 
     Attributes
     ----------
@@ -70,6 +72,18 @@ class MatchingData:
     z: npt.NDArray[Any]
     sizes: npt.NDArray[Any]
     labels: npt.NDArray[np.int32]
+
+    @property
+    def xp(self) -> Any:
+        """NumPy or CuPy."""
+        return arrays.common_library("MatchingData", {"z": self.z}).xp
+
+    def on_host(self) -> MatchingData:
+        """Return the same data in host memory."""
+        if self.xp is np:
+            return self
+        names = "z", "sizes", "labels"
+        return MatchingData(*(on_host("MatchingData", name, getattr(self, name)) for name in names))
 
 
 def draw_batch(
@@ -87,10 +101,12 @@ def draw_batch(
     """
     size, d = dense[0].shape
     kind = dense[0].dtype.type
-    noise = _normals(rule, step, size, d, STREAM_NOISE, kind, backend)
-    choices = _choices(rule, step, size, backend)
+    xp = data.xp
+    rows = xp.asarray(rows)
+    noise = _normals(rule, step, size, d, STREAM_NOISE, kind, backend, xp)
+    choices = _choices(rule, step, size, backend, xp)
     if rule.antithetic:
-        t = (np.arange(size) + choices[0, _BATCH + _TIME]) / size
+        t = (xp.arange(size) + choices[0, _BATCH + _TIME]) / size
     else:
         t = choices[:, _TIME]
     dense[1][:, 0] = t
@@ -99,7 +115,7 @@ def draw_batch(
     if rule.optimal:
         dense[0][...] = (one - t) * noise + t * ends
         if rule.sigma > 0.0:
-            blur = _normals(rule, step, size, d, STREAM_PATH, kind, backend)
+            blur = _normals(rule, step, size, d, STREAM_PATH, kind, backend, xp)
             dense[0][...] += kind(rule.sigma) * blur
         dense[-1][...] = ends - noise
     else:
@@ -108,26 +124,32 @@ def draw_batch(
         dense[-1][...] = ends - rest * noise
     for i, sizes in enumerate(data.sizes):
         dense[2 + i][:, 0] = sizes[rows]
-    seen = _seen(rule, len(indices), choices)
+    seen = _seen(rule, len(indices), choices, xp)
     for a, target in enumerate(indices):
-        target[...] = np.where(seen[a], data.labels[a, rows], NONE)
+        target[...] = xp.where(seen[a], data.labels[a, rows], NONE)
 
 
-def _choices(rule: MatchingRule, step: int, size: int, backend: str) -> npt.NDArray[np.float64]:
-    drawn = random.uniforms(rule.seed, [step], size, _NUM_CHOICES, STREAM_CHOICES, backend=backend)
+def _choices(
+    rule: MatchingRule, step: int, size: int, backend: str, xp: Any = np
+) -> npt.NDArray[np.float64]:
+    drawn = random.uniforms(
+        *(rule.seed, [step], size, _NUM_CHOICES, STREAM_CHOICES),
+        out=_out(xp, (1, size, _NUM_CHOICES), np.float64),
+        backend=backend,
+    )
     values: npt.NDArray[np.float64] = drawn[0]
     return values
 
 
 def _seen(
-    rule: MatchingRule, count: int, choices: npt.NDArray[np.float64]
+    rule: MatchingRule, count: int, choices: npt.NDArray[np.float64], xp: Any = np
 ) -> npt.NDArray[np.bool_]:
     """Return which of the attributes (count, size) the rows of a batch see."""
     first = _BATCH if rule.per_batch else 0
-    which = np.broadcast_to(choices[:1], choices.shape) if rule.per_batch else choices
+    which = xp.broadcast_to(choices[:1], choices.shape) if rule.per_batch else choices
     seen: npt.NDArray[np.bool_] = which[:, first + _CONDITION] < rule.p_cond
-    chosen = np.minimum((which[:, first + _ATTRIBUTE] * count).astype(np.int64), count - 1)
-    among = np.ones((count, 1), bool) if rule.together else chosen == np.arange(count)[:, None]
+    chosen = xp.minimum((which[:, first + _ATTRIBUTE] * count).astype(np.int64), count - 1)
+    among = xp.ones((count, 1), bool) if rule.together else chosen == xp.arange(count)[:, None]
     mask: npt.NDArray[np.bool_] = seen & among
     return mask
 
@@ -171,8 +193,25 @@ def epoch_order(seed: int, epoch: int, n: int, backend: str) -> npt.NDArray[np.i
 
 
 def _normals(
-    rule: MatchingRule, step: int, rows: int, d: int, stream: int, dtype: Any, backend: str
+    rule: MatchingRule,
+    step: int,
+    rows: int,
+    d: int,
+    stream: int,
+    dtype: Any,
+    backend: str,
+    xp: Any = np,
 ) -> npt.NDArray[Any]:
-    drawn = random.normals(rule.seed, [step], rows, d, stream, dtype=dtype, backend=backend)
+    drawn = random.normals(
+        *(rule.seed, [step], rows, d, stream),
+        dtype=dtype,
+        out=_out(xp, (1, rows, d), dtype),
+        backend=backend,
+    )
     values: npt.NDArray[Any] = drawn[0]
     return values
+
+
+def _out(xp: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Return memory of the current device for random numbers; on the host they find their own."""
+    return None if xp is np else xp.empty(shape, dtype)

@@ -96,14 +96,16 @@ def _make_steps(job: MatchingJob, orders: _Orders, count: int, state: TrainState
     first = 0 if state is None else state.num_steps
     program, size = job.network.program, job.batch_size
     rows = orders.rows(first, count)
-    labels = [np.full(size, -1, np.int32) for _ in program.index_tables]
+    xp = job.data.xp
+    labels = [xp.full(size, -1, np.int32) for _ in program.index_tables]
+    place = [] if xp is np else [xp.empty((size, 1), job.network.dtype)]  # says where to train
     loss = Loss("mean_squared_error", program.outputs[0], program.num_inputs)
 
     prepare: Any = _native(job, rows, first) if job.backend == "cpp" else _twin(job, rows, first)
     return train(
         job.network,
         [loss],
-        Batch([], [], labels, size),
+        Batch(place, [], labels, size),
         batch_size=size,
         num_steps=count,
         optimizer=job.optimizer,
@@ -148,6 +150,8 @@ class _Orders:
 
     def __init__(self, job: MatchingJob) -> None:
         self._job = job
+        self._data = job.data.on_host() if job.rule.optimal else job.data
+        self._backend = "cpp" if job.backend == "cuda" else job.backend  # the same bits
         self._epoch = -1
         self._order = np.zeros(0, np.int64)
 
@@ -159,9 +163,9 @@ class _Orders:
             epoch, place = divmod(first + k, job.steps_per_epoch)
             if epoch != self._epoch:
                 n = job.data.z.shape[0]
-                self._order = epoch_order(job.rule.seed, epoch, n, job.backend)
+                self._order = epoch_order(job.rule.seed, epoch, n, self._backend)
                 self._epoch = epoch
             rows[k] = self._order[place * size : (place + 1) * size]
             if job.rule.optimal:
-                rows[k] = pair_rows(job.rule, job.data, rows[k], first + k, job.backend)
+                rows[k] = pair_rows(job.rule, self._data, rows[k], first + k, self._backend)
         return rows

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hotloops._runtime.validate import as_array, describe, fail
+from hotloops.flow._branches import need_host
 
 __all__ = ["CountMatrix", "as_matrix", "read_counts", "row_chunks"]
 
@@ -67,6 +68,7 @@ class CountMatrix:
 
 def as_matrix(function: str, argument: str, value: Any) -> Any:
     """Return `value` if it is a sparse or stored matrix, else as an array of two dimensions."""
+    need_host(function, argument, value, ", as counts are read there")
     if not _is_sparse(value) and not _is_stored(value):
         value = as_array(function, argument, value)
     shape = tuple(getattr(value, "shape", ()))

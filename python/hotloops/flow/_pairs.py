@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hotloops._runtime import dispatch, threads, validate
+from hotloops.flow._branches import need_host
 
 __all__ = ["Points", "block_distances", "kernel_sum", "points"]
 
@@ -23,6 +24,7 @@ def points(
     function: str, name: str, value: Any, sizes: dict[str, int], *, least: int = 1
 ) -> Points:
     """Check a set of points (n, d) and return it in float64."""
+    need_host(function, name, value, ", as metrics have no CUDA backend")
     given = validate.array(function, name, value, ndim=2)
     found: Points = validate.array(
         function, name, np.asarray(given, np.float64), shape=(None, "d"), symbols=sizes

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hotloops._runtime import validate
+from hotloops._runtime import arrays, validate
 from hotloops._runtime.validate import describe, fail
 from hotloops.flow._autoencoder_program import Modality, build
 from hotloops.flow._decode import decode_counts
@@ -132,9 +133,10 @@ class TrainedAutoencoder:
     def tops(self, z: Array) -> list[Array]:
         """Return what the last layer of each modality reads."""
         if self.decoder is None:
-            ends = np.cumsum([item.n_latent for item in self.modalities])[:-1]
-            return [np.ascontiguousarray(part) for part in np.split(z, ends, axis=1)]
-        found = self.decoder.forward(z, **self._run)
+            ends = np.cumsum([0, *(item.n_latent for item in self.modalities)]).tolist()
+            xp = arrays.common_library("decode", {"z": z}).xp
+            return [xp.ascontiguousarray(z[:, begin:end]) for begin, end in pairwise(ends)]
+        found = self.decoder.forward(z, **self._how(z))
         return list(found) if len(self.modalities) > 1 else [found]
 
     def decode(
@@ -163,9 +165,14 @@ class TrainedAutoencoder:
                 seed=seed,
                 step=number,
                 first_row=first,
-                **self._run,
+                **self._how(top),
             )
         return found
+
+    def _how(self, array: Any) -> dict[str, Any]:
+        """Return backend and threads; what lies on a GPU stays there."""
+        device = arrays.common_library("decode", {"z": array}).device
+        return self._run if device == "cpu" else {**self._run, "backend": "cuda"}
 
     def log_likelihood(
         self, matrices: Sequence[CountMatrix], z: Array | None, codes: Codes | None

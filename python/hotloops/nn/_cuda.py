@@ -263,7 +263,7 @@ class _Training:
     def __init__(self, job: TrainJob) -> None:
         self._job, self._epoch = job, -1
         self._order = np.empty(0, np.int64)
-        self._prepared = None if job.prepare is None else PreparedBatches(job)
+        self._prepared = None if job.prepare is None else PreparedBatches(job, _empty)
         held = job.state
         names = "parameters", "first_moment", "second_moment", "average"
         self._state = State(*(_send(getattr(held, name)) for name in names))

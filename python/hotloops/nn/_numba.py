@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -170,12 +171,19 @@ def _one_step(job: TrainJob, batches: _Batches, step: int, losses: Array) -> Pas
 
 
 class PreparedBatches:
-    """Batches that a job's `prepare` makes, each in the memory of the one before."""
+    """Batches that a job's `prepare` makes, each in the memory of the one before.
 
-    def __init__(self, job: TrainJob) -> None:
+    Parameters
+    ----------
+    job : TrainJob
+    empty : callable
+        ``empty(shape, dtype)`` of the library whose arrays `prepare` fills.
+    """
+
+    def __init__(self, job: TrainJob, empty: Callable[..., Any] = np.empty) -> None:
         self._job = job
-        self._dense = [np.empty((job.batch_size, w), job.buffers.dtype) for w in _widths(job)]
-        self._indices = [np.empty(job.batch_size, np.int32) for _ in job.tables.indices]
+        self._dense = [empty((job.batch_size, w), job.buffers.dtype) for w in _widths(job)]
+        self._indices = [empty(job.batch_size, np.dtype(np.int32)) for _ in job.tables.indices]
 
     def of_step(self, step: int) -> Batch:
         """Return the batch of a step."""

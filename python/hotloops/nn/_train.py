@@ -77,8 +77,8 @@ def train(
         Of a run before, to go on from: its parameters, running statistics, moments, average, seed
         and step are taken.
     prepare : callable, optional
-        ``prepare(step, dense, indices)`` fills the batch of a step (Numba backend), or the address
-        of a native one.
+        ``prepare(step, dense, indices)`` fills the batch of a step (Numba and CUDA backends), or
+        the address of a native one.
     callback : callable, optional
         Called with a `Report` after every `callback_steps` steps (default: an epoch); a true
         answer stops the run.
