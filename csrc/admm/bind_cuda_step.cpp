@@ -18,8 +18,9 @@ void define_sisa(py::module_& module, const char* name, Kernel kernel) {
                               std::int64_t chunks, std::uintptr_t sizes, std::uintptr_t first_chunk,
                               std::uintptr_t w, std::uintptr_t gradients, std::uintptr_t duals,
                               std::uintptr_t moments, std::uintptr_t sums, std::uintptr_t copies,
-                              std::uintptr_t scalars, int gradient_precision, int copy_precision,
-                              int kind, T scale, T shrink, bool starts, bool finishes,
+                              std::uintptr_t rows, std::uintptr_t scalars, int gradient_precision,
+                              int copy_precision, int kind, T scale, T shrink, bool starts,
+                              bool finishes, std::uint64_t seed, std::int64_t step,
                               std::uintptr_t found_inf, int device, std::uintptr_t stream) {
         const CudaSisa<T> call{{{num_tensors, pointer<const std::int64_t>(sizes),
                                  pointer<const std::int64_t>(first_chunk)},
@@ -37,6 +38,7 @@ void define_sisa(py::module_& module, const char* name, Kernel kernel) {
                                 {scale, shrink},
                                 starts,
                                 finishes,
+                                {pointer<const std::uint64_t>(rows), seed, step},
                                 1},
                                chunks,
                                pointer<const float>(found_inf)};

@@ -44,8 +44,9 @@ template <class T>
 void sisa(Status (*kernel)(const SisaJob<T>&), const Array<std::int64_t>& sizes, const Addresses& w,
           const Addresses& gradients, const Addresses& duals,
           const std::optional<Addresses>& moments, const std::optional<Addresses>& sums,
-          const std::optional<Addresses>& copies, int gradient_precision, int copy_precision,
-          int kind, const Array<T>& scalars, T scale, T shrink, bool starts, bool finishes,
+          const std::optional<Addresses>& copies, const std::optional<Addresses>& rows,
+          int gradient_precision, int copy_precision, int kind, const Array<T>& scalars, T scale,
+          T shrink, bool starts, bool finishes, std::uint64_t seed, std::int64_t step,
           int num_threads) {
     const py::ssize_t tensors = sizes.size();
     const py::ssize_t clients = scalars.size() / numbers_per_client;
@@ -68,12 +69,15 @@ void sisa(Status (*kernel)(const SisaJob<T>&), const Array<std::int64_t>& sizes,
                          {scale, shrink},
                          starts,
                          finishes,
+                         {addresses(rows, tensors * clients, "rows"), seed, step},
                          num_threads};
     const bool needs_moments =
         job.kind == Preconditioner::diagonal || job.kind == Preconditioner::second_moment;
     if ((needs_moments && clients > 0 && job.moments == nullptr) ||
         (job.sums == nullptr && !(starts && finishes)))
         throw py::value_error("admm: moments or sums are missing");
+    if (sizeof(T) != 4 && job.rounded.rows != nullptr)
+        throw py::value_error("admm: only the state of float32 may be kept in bfloat16");
     Status status = Status::success();
     {
         py::gil_scoped_release release;
@@ -113,17 +117,19 @@ void define_sisa(py::module_& module, const char* name, Choose choose) {
         [choose](const Array<std::int64_t>& sizes, const Addresses& w, const Addresses& gradients,
                  const Addresses& duals, const std::optional<Addresses>& moments,
                  const std::optional<Addresses>& sums, const std::optional<Addresses>& copies,
-                 int gradient_precision, int copy_precision, int kind, const Array<T>& scalars,
-                 T scale, T shrink, bool starts, bool finishes, int num_threads) {
+                 const std::optional<Addresses>& rows, int gradient_precision, int copy_precision,
+                 int kind, const Array<T>& scalars, T scale, T shrink, bool starts, bool finishes,
+                 std::uint64_t seed, std::int64_t step, int num_threads) {
             sisa<T>(choose(HL_ACTIVE_TABLE(admm_step_table)), sizes, w, gradients, duals, moments,
-                    sums, copies, gradient_precision, copy_precision, kind, scalars, scale, shrink,
-                    starts, finishes, num_threads);
+                    sums, copies, rows, gradient_precision, copy_precision, kind, scalars, scale,
+                    shrink, starts, finishes, seed, step, num_threads);
         },
         py::arg("sizes").noconvert(), py::arg("w").noconvert(), py::arg("gradients").noconvert(),
         py::arg("duals").noconvert(), py::arg("moments").noconvert(), py::arg("sums").noconvert(),
-        py::arg("copies").noconvert(), py::arg("gradient_precision"), py::arg("copy_precision"),
-        py::arg("kind"), py::arg("scalars").noconvert(), py::arg("scale"), py::arg("shrink"),
-        py::arg("starts"), py::arg("finishes"), py::arg("num_threads"));
+        py::arg("copies").noconvert(), py::arg("rows").noconvert(), py::arg("gradient_precision"),
+        py::arg("copy_precision"), py::arg("kind"), py::arg("scalars").noconvert(),
+        py::arg("scale"), py::arg("shrink"), py::arg("starts"), py::arg("finishes"),
+        py::arg("seed"), py::arg("step"), py::arg("num_threads"));
 }
 
 template <class T, class Choose>

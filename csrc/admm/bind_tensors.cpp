@@ -129,12 +129,12 @@ class Collector {
     std::vector<std::uint64_t> w, gradients, duals, moments, sums, copies;
     std::int64_t clients = 0;
     Precision precision = Precision::f32, gradient_precision = Precision::f32,
-              copy_precision = Precision::f16;
+              copy_precision = Precision::f16, state_precision = Precision::f32;
 
     bool add_weight(py::handle item) {
         const std::optional<Buffer> buffer = read(item);
         if (!buffer || !buffer->writable || size_of(buffer->precision) == 2) return false;
-        if (w.empty()) precision = buffer->precision;
+        if (w.empty()) precision = state_precision = buffer->precision;
         if (buffer->precision != precision) return false;
         shape_ = buffer->shape;
         sizes.push_back(static_cast<std::int64_t>(count(shape_)));
@@ -206,7 +206,10 @@ class Collector {
         std::optional<Buffer> buffer = read(item);
         if (!buffer || (is_state && !buffer->writable)) return false;
         if (!is_state && gradients.empty()) gradient_precision = buffer->precision;
-        if (buffer->precision != (is_state ? precision : gradient_precision)) return false;
+        if (is_state && duals.empty() && buffer->precision == Precision::bf16 &&
+            precision == Precision::f32)
+            state_precision = Precision::bf16;
+        if (buffer->precision != (is_state ? state_precision : gradient_precision)) return false;
         if (buffer->shape == shape_) {
             take(*buffer, is_state, list);
             return true;
@@ -276,7 +279,8 @@ py::object tensors(py::handle w, py::handle gradients, py::handle duals, py::han
         as_array(found.sizes), as_array(found.w), as_array(found.gradients), as_array(found.duals),
         as_optional(found.moments), as_optional(found.sums), as_optional(found.copies),
         found.clients, static_cast<int>(found.precision),
-        static_cast<int>(found.gradient_precision), static_cast<int>(found.copy_precision));
+        static_cast<int>(found.gradient_precision), static_cast<int>(found.copy_precision),
+        static_cast<int>(found.state_precision));
 }
 
 }  // namespace

@@ -3,13 +3,12 @@
 // bits.
 #include "../core/interrupt.hpp"
 #include "../core/pool.hpp"
-#include "step_kernels.hpp"
+#include "cpu_step_state.hpp"
 
 namespace hl {
 inline namespace HL_ISA_NAMESPACE {
 namespace {
 
-constexpr std::int64_t elements_per_block = 1 << 10;
 // Sums of more clients than this are taken in parts, against the growth of rounding errors.
 constexpr std::int64_t clients_per_part = 64;
 
@@ -23,11 +22,6 @@ template <>
 struct LaneOf<double> {
     using Pack = f64v;
 };
-
-template <class T>
-HL_INLINE T* at(std::uint64_t address, std::int64_t offset) {
-    return reinterpret_cast<T*>(address) + offset;
-}
 
 // Calls body(V{}, j) for packs from 0 on, and for single elements in the rest.
 template <class T, class Body>
@@ -89,13 +83,11 @@ struct ClientBlock {
     SisaScalars<T> c;
 
     HL_MEMBER ClientBlock(const SisaJob<T>& job, const Part& part, std::int64_t client,
-                          std::int64_t begin, std::int64_t count, T* buffer)
-        : c(job.scalars[client]) {
+                          std::int64_t begin, const StateBlock<T>& state, T* buffer)
+        : duals(state.duals), moments(state.moments), c(job.scalars[client]) {
         const std::int64_t i = part.tensor * job.num_clients + client;
-        gradients = converted(job.gradients[i], begin, count, job.gradient_precision, buffer);
+        gradients = converted(job.gradients[i], begin, state.count, job.gradient_precision, buffer);
         w = at<const T>(job.w[part.tensor], begin);
-        duals = at<T>(job.duals[i], begin);
-        moments = job.moments != nullptr ? at<T>(job.moments[i], begin) : nullptr;
     }
 
     // The client's share of the sum for the pack from element j on.
@@ -118,12 +110,14 @@ template <class T, Preconditioner kind, bool decays>
 HL_INLINE void client_block(const SisaJob<T>& job, const Part& part, std::int64_t client,
                             std::int64_t begin, std::int64_t count, bool first, T* sums) {
     alignas(64) T buffer[elements_per_block];
-    const ClientBlock<T, kind, decays> block(job, part, client, begin, count, buffer);
+    StateBlock<T> state(job, part.tensor * job.num_clients + client, begin, count);
+    const ClientBlock<T, kind, decays> block(job, part, client, begin, state, buffer);
     over<T>(count, [&](auto zero, std::int64_t j) {
         using V = decltype(zero);
         const V share = block.share(zero, j);
         store(sums + j, first ? share : V(load<V>(sums + j) + share));
     });
+    state.write(kind == Preconditioner::second_moment);
 }
 
 // The whole step of a single client: all memory streams side by side.
@@ -131,13 +125,15 @@ template <class T, Preconditioner kind, bool decays>
 HL_INLINE void single_block(const SisaJob<T>& job, const Part& part, std::int64_t begin,
                             std::int64_t count) {
     alignas(64) T buffer[elements_per_block];
-    const ClientBlock<T, kind, decays> block(job, part, 0, begin, count, buffer);
+    StateBlock<T> state(job, part.tensor, begin, count);
+    const ClientBlock<T, kind, decays> block(job, part, 0, begin, state, buffer);
     T* const w = at<T>(job.w[part.tensor], begin);
     over<T>(count, [&](auto zero, std::int64_t j) {
         using V = decltype(zero);
         const V share = block.share(zero, j);
         store(w + j, sisa_global(load<V>(w + j), share, job.global));
     });
+    state.write(kind == Preconditioner::second_moment);
 }
 
 template <class T>

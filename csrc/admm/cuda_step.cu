@@ -60,29 +60,87 @@ HL_DEVICE void write(T* target, const T* values) {
         target[0] = values[0];
 }
 
-template <class T, int width, Preconditioner kind>
+// `width` numbers of bfloat16; four of them are one piece of eight bytes.
+template <int width>
+HL_DEVICE void read_bf16(const std::uint16_t* source, float* out) {
+    if constexpr (width == 4) {
+        const std::uint64_t bits = *reinterpret_cast<const std::uint64_t*>(source);
+        for (int k = 0; k < 4; ++k)
+            out[k] = bf16_to_float(static_cast<std::uint16_t>(bits >> (16 * k)));
+    } else {
+        out[0] = bf16_to_float(source[0]);
+    }
+}
+
+template <int width>
+HL_DEVICE void write_bf16(std::uint16_t* target, const float* values, const std::uint32_t* noise) {
+    if constexpr (width == 4) {
+        std::uint64_t bits = 0;
+        for (int k = 0; k < 4; ++k) {
+            const std::uint64_t one = float_to_bf16_at_random(values[k], noise[k]);
+            bits |= one << (16 * k);
+        }
+        *reinterpret_cast<std::uint64_t*>(target) = bits;
+    } else {
+        target[0] = float_to_bf16_at_random(values[0], noise[0]);
+    }
+}
+
+// The state of one client in `width` elements from j on: as it is stored, in registers.
+template <class T, int width, bool rounded>
+HL_DEVICE void read_state(std::uint64_t base, std::int64_t j, T* out) {
+    if constexpr (rounded)
+        read_bf16<width>(address<const std::uint16_t>(base) + j, out);
+    else
+        read<T, width>(address<const T>(base) + j, out);
+}
+
+template <class T, int width, bool rounded>
+HL_DEVICE void write_state(std::uint64_t base, std::int64_t j, const T* values,
+                           const std::uint32_t* noise) {
+    if constexpr (rounded)
+        write_bf16<width>(address<std::uint16_t>(base) + j, values, noise);
+    else
+        write<T, width>(address<T>(base) + j, values);
+}
+
+// The halves of the words of `width` elements from j on.
+template <int width>
+HL_DEVICE void draw_rounding(const RoundedState& state, std::int64_t index, std::int64_t j,
+                             std::uint32_t* low, std::uint32_t* high) {
+    const PhiloxBlock<std::uint64_t> c =
+        rounding_words(state, state.rows[index], static_cast<std::uint64_t>(j / 4));
+    for (int k = 0; k < width; ++k) {
+        const std::uint64_t word = c.word[width == 4 ? k : j % 4];
+        low[k] = static_cast<std::uint32_t>(word & 0xffffu);
+        high[k] = static_cast<std::uint32_t>((word >> 16) & 0xffffu);
+    }
+}
+
+template <class T, int width, Preconditioner kind, bool rounded>
 HL_DEVICE void client_elements(const SisaJob<T>& job, std::int64_t index, std::int64_t client,
                                std::int64_t j, const T* w, T* sums, bool first) {
     const SisaScalars<T> c = job.scalars[client];
     T gradient[width], dual[width], moment[width] = {};
     read_gradient<T, width>(job.gradients[index], j, job.gradient_precision, gradient);
-    T* const duals = address<T>(job.duals[index]) + j;
-    read<T, width>(duals, dual);
+    read_state<T, width, rounded>(job.duals[index], j, dual);
     constexpr bool moments =
         kind == Preconditioner::diagonal || kind == Preconditioner::second_moment;
-    if constexpr (moments) read<T, width>(address<T>(job.moments[index]) + j, moment);
+    if constexpr (moments) read_state<T, width, rounded>(job.moments[index], j, moment);
     for (int k = 0; k < width; ++k) {
         const T decayed = c.coupled_decay != T(0) ? c.coupled_decay * w[k] : T(0);
         const T share = sisa_client<T, kind>(gradient[k], decayed, dual[k], moment[k], c);
         sums[k] = first ? share : sums[k] + share;
     }
-    write<T, width>(duals, dual);
+    std::uint32_t low[width] = {}, high[width] = {};
+    if constexpr (rounded) draw_rounding<width>(job.rounded, index, j, low, high);
+    write_state<T, width, rounded>(job.duals[index], j, dual, low);
     if constexpr (kind == Preconditioner::second_moment)
-        write<T, width>(address<T>(job.moments[index]) + j, moment);
+        write_state<T, width, rounded>(job.moments[index], j, moment, high);
 }
 
 // All clients and the global part of `width` elements.
-template <class T, int width, Preconditioner kind>
+template <class T, int width, Preconditioner kind, bool rounded>
 HL_DEVICE void step_elements(const SisaJob<T>& job, std::int64_t tensor, std::int64_t j) {
     T* const weights = address<T>(job.w[tensor]) + j;
     T* const outside = job.sums != nullptr ? address<T>(job.sums[tensor]) + j : nullptr;
@@ -94,8 +152,8 @@ HL_DEVICE void step_elements(const SisaJob<T>& job, std::int64_t tensor, std::in
         if (new_part && client > 0)
             for (int k = 0; k < width; ++k)
                 total[k] = client == clients_per_part ? sums[k] : total[k] + sums[k];
-        client_elements<T, width, kind>(job, tensor * job.num_clients + client, client, j, w, sums,
-                                        new_part && (client > 0 || job.starts));
+        client_elements<T, width, kind, rounded>(job, tensor * job.num_clients + client, client, j,
+                                                 w, sums, new_part && (client > 0 || job.starts));
     }
     if (job.num_clients > clients_per_part)
         for (int k = 0; k < width; ++k)
@@ -144,7 +202,7 @@ HL_DEVICE bool is_aligned(const SisaJob<T>& job, std::int64_t tensor) {
     return all % 16 == 0;
 }
 
-template <class T, Preconditioner kind>
+template <class T, Preconditioner kind, bool rounded>
 __global__ void __launch_bounds__(threads_per_block) sisa_chunks(CudaSisa<T> call) {
     if (call.found_inf != nullptr && *call.found_inf != 0.0f) return;
     const SisaJob<T>& job = call.job;
@@ -155,10 +213,10 @@ __global__ void __launch_bounds__(threads_per_block) sisa_chunks(CudaSisa<T> cal
             rest = chunk.end / 4 * 4;  // chunks begin at multiples of four
             for (std::int64_t j = chunk.begin + 4 * static_cast<std::int64_t>(threadIdx.x);
                  j < rest; j += 4 * static_cast<std::int64_t>(blockDim.x))
-                step_elements<T, 4, kind>(job, chunk.tensor, j);
+                step_elements<T, 4, kind, rounded>(job, chunk.tensor, j);
         }
         for (std::int64_t j = rest + threadIdx.x; j < chunk.end; j += blockDim.x)
-            step_elements<T, 1, kind>(job, chunk.tensor, j);
+            step_elements<T, 1, kind, rounded>(job, chunk.tensor, j);
     }
 }
 
@@ -178,22 +236,27 @@ __global__ void __launch_bounds__(threads_per_block) momentum_chunks(CudaMomentu
     }
 }
 
+template <class T, Preconditioner kind>
+Status sisa_of(const CudaSisa<T>& call, const CudaCall& where) {
+    const LaunchShape shape{call.chunks, threads_per_block, 0};
+    if constexpr (sizeof(T) == 4) {
+        if (call.job.rounded.rows != nullptr)
+            return launch("sisa_step", sisa_chunks<T, kind, true>, shape, where, call);
+    }
+    return launch("sisa_step", sisa_chunks<T, kind, false>, shape, where, call);
+}
+
 template <class T>
 Status sisa(const CudaSisa<T>& call, const CudaCall& where) {
-    const LaunchShape shape{call.chunks, threads_per_block, 0};
     switch (call.job.kind) {
         case Preconditioner::constant:
-            return launch("sisa_step", sisa_chunks<T, Preconditioner::constant>, shape, where,
-                          call);
+            return sisa_of<T, Preconditioner::constant>(call, where);
         case Preconditioner::diagonal:
-            return launch("sisa_step", sisa_chunks<T, Preconditioner::diagonal>, shape, where,
-                          call);
+            return sisa_of<T, Preconditioner::diagonal>(call, where);
         case Preconditioner::second_moment:
-            return launch("sisa_step", sisa_chunks<T, Preconditioner::second_moment>, shape, where,
-                          call);
+            return sisa_of<T, Preconditioner::second_moment>(call, where);
         default:
-            return launch("sisa_step", sisa_chunks<T, Preconditioner::softsign>, shape, where,
-                          call);
+            return sisa_of<T, Preconditioner::softsign>(call, where);
     }
 }
 

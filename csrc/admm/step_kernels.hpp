@@ -6,6 +6,7 @@
 #include "../core/half.hpp"
 #include "../core/status.hpp"
 #include "step.hpp"
+#include "step_rounding.hpp"
 
 namespace hl {
 
@@ -37,6 +38,7 @@ struct SisaJob {
     const SisaScalars<T>* scalars;  // (clients,)
     SisaGlobal<T> global;
     bool starts, finishes;
+    RoundedState rounded;
     int num_threads;
 };
 

@@ -7,13 +7,17 @@ from typing import Any
 import numpy as np
 
 from hotloops._runtime import dispatch
+from hotloops.admm._rounding import Rounding
 from hotloops.admm._rule import Rule
 from hotloops.admm._tensors import PRECISIONS, Tensors, addresses, client_addresses, sizes, table_of
 
 __all__ = ["all_finite", "momentum", "orthogonalize", "sisa"]
 
 
-def sisa(tensors: Tensors, rule: Rule, *, starts: bool, finishes: bool, num_threads: int) -> None:
+def sisa(
+    tensors: Tensors, rule: Rule, *, starts: bool, finishes: bool, num_threads: int,
+    rounding: Rounding | None = None,
+) -> None:  # fmt: skip
     """Do the clients' part for the gradients there are, and the global part if it `finishes`."""
     run = getattr(dispatch.core(), f"admm_sisa_{tensors.dtype}")
     clients = rule.clients[: tensors.num_clients]
@@ -26,6 +30,7 @@ def sisa(tensors: Tensors, rule: Rule, *, starts: bool, finishes: bool, num_thre
         table.moments,
         table.sums,
         table.copies,
+        None if rounding is None else rounding.rows,
         table.gradient_precision,
         table.copy_precision,
         rule.kind,
@@ -34,6 +39,8 @@ def sisa(tensors: Tensors, rule: Rule, *, starts: bool, finishes: bool, num_thre
         rule.shrink,
         starts,
         finishes,
+        0 if rounding is None else rounding.seed,
+        0 if rounding is None else rounding.step,
         num_threads,
     )
 

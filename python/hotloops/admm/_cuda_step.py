@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from hotloops._runtime import dispatch
 from hotloops._runtime.device import place_of
+from hotloops.admm._rounding import Rounding
 from hotloops.admm._rule import Rule
 from hotloops.admm._tensors import PRECISIONS, Tensors, addresses, client_addresses, sizes
 
@@ -36,9 +37,9 @@ def launch(
     counts = -(-lengths // module.admm_chunk)
     first_chunk = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     is_sisa = "sisa" in name
-    lists = list(arguments[1:7] if is_sisa else arguments[1:4])
+    lists = list(arguments[1:8] if is_sisa else arguments[1:4])
     parts = [lengths, first_chunk, *(item for item in lists if item is not None)]
-    scalars = arguments[10] if is_sisa else np.empty(0)
+    scalars = arguments[11] if is_sisa else np.empty(0)
     words = np.zeros(-(-scalars.nbytes // 8), np.uint64)
     words.view(np.uint8)[: scalars.nbytes] = np.ascontiguousarray(scalars).view(np.uint8).ravel()
     parts.append(words)
@@ -52,10 +53,10 @@ def launch(
     given_addresses = [0 if item is None else next(given) for item in lists]
     chunks = int(first_chunk[-1])
     if is_sisa:
-        w, gradients, duals, moments, sums, copies = given_addresses
+        w, gradients, duals, moments, sums, copies, rows = given_addresses
         getattr(module, name)(
             len(lengths), len(scalars), chunks, places[0], places[1], w, gradients, duals, moments,
-            sums, copies, places[-1], *arguments[7:10], *arguments[11:15], found_inf, device,
+            sums, copies, rows, places[-1], *arguments[8:11], *arguments[12:18], found_inf, device,
             stream,
         )  # fmt: skip
     else:
@@ -79,6 +80,7 @@ def sisa(
     starts: bool,
     finishes: bool,
     num_threads: int,
+    rounding: Rounding | None = None,
     found_inf: Any = None,
 ) -> None:
     """Queue the clients' part for the gradients there are, and the global part if it `finishes`."""
@@ -90,6 +92,7 @@ def sisa(
         client_addresses(tensors.moments) if tensors.moments else None,
         addresses(tensors.sums) if tensors.sums else None,
         addresses(tensors.copies) if tensors.copies else None,
+        None if rounding is None else rounding.rows,
         PRECISIONS[tensors.gradient_precision],
         PRECISIONS[tensors.copy_precision],
         rule.kind,
@@ -98,6 +101,8 @@ def sisa(
         rule.shrink,
         starts,
         finishes,
+        0 if rounding is None else rounding.seed,
+        0 if rounding is None else rounding.step,
     )
     _launch(tensors, f"admm_sisa_{tensors.dtype}", arguments, found_inf)
 

@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from hotloops._runtime._numba_jit import kernel, map_slices
+from hotloops._runtime._numba_jit import inline, kernel, map_slices
+from hotloops._runtime._numba_math import counter_word_1, philox4x32
+from hotloops._runtime._numba_packs import word
+from hotloops.admm._rounding import Rounding
 from hotloops.admm._rule import Rule
 from hotloops.admm._tensors import Tensors
 
@@ -14,6 +17,9 @@ __all__ = ["all_finite", "momentum", "orthogonalize", "sisa"]
 
 _CHUNK = 1 << 15
 _CLIENTS_PER_PART = 64
+_STREAM_ROUNDING = 0xFFFF
+_LOW = word(0xFFFFFFFF)
+_SECOND_MOMENT = 2
 
 
 @kernel
@@ -41,6 +47,33 @@ def _client(
         sums[j] = share if first else sums[j] + share
 
 
+@inline
+def _at_random(bits: int, noise: int) -> int:
+    """Return the bits of a bfloat16; see ``float_to_bf16_at_random`` in C++."""
+    added = noise if (bits & 0x7FFFFFFF) < 0x7F7F0000 else 0
+    return (bits + added) >> 16
+
+
+@kernel
+def _round(duals: Any, dual_bits: Any, moments: Any, moment_bits: Any, place: Any) -> None:
+    """Store duals, and moments if there is room for them, in bfloat16."""
+    seed, step, row, begin = place
+    for j in range(0, duals.size, 4):
+        words = philox4x32(
+            step & _LOW,
+            counter_word_1(step, _STREAM_ROUNDING),
+            row,
+            (begin + word(j)) >> word(2),
+            seed & _LOW,
+            seed >> word(32),
+        )
+        for k in range(j, min(j + 4, duals.size)):
+            bits = np.int64(words[k - j] & _LOW)
+            dual_bits[k] = _at_random(np.int64(duals[k]), bits & 0xFFFF)
+            if moment_bits.size > 0:
+                moment_bits[k] = _at_random(np.int64(moments[k]), bits >> 16)
+
+
 @kernel
 def _global(w: Any, sums: Any, c: Any) -> None:
     scale, shrink = c[0], c[1]
@@ -57,7 +90,10 @@ def _momentum(gradient: Any, momenta: Any, out: Any, c: Any) -> None:
         out[j] = scaled + beta * momenta[j]
 
 
-def sisa(tensors: Tensors, rule: Rule, *, starts: bool, finishes: bool, num_threads: int) -> None:
+def sisa(
+    tensors: Tensors, rule: Rule, *, starts: bool, finishes: bool, num_threads: int,
+    rounding: Rounding | None = None,
+) -> None:  # fmt: skip
     """Do the clients' part for the gradients there are, and the global part if it `finishes`."""
     scalars = rule.clients.astype(tensors.dtype)
     closing = np.array([rule.scale, rule.shrink], tensors.dtype)
@@ -70,7 +106,9 @@ def sisa(tensors: Tensors, rule: Rule, *, starts: bool, finishes: bool, num_thre
             sums: Any = sums, total: Any = total,
         ) -> None:  # fmt: skip
             part = slice(begin * _CHUNK, end * _CHUNK)
-            _clients(tensors, rule.kind, scalars, k, part, starts, sums[part], total[part])
+            _clients(
+                tensors, rule.kind, scalars, k, part, starts, sums[part], total[part], rounding
+            )
             if finishes:
                 _global(w[part], sums[part], closing)
 
@@ -81,7 +119,7 @@ def sisa(tensors: Tensors, rule: Rule, *, starts: bool, finishes: bool, num_thre
 
 def _clients(
     tensors: Tensors, kind: int, scalars: Any, k: int, part: slice, starts: bool, sums: Any,
-    total: Any,
+    total: Any, rounding: Rounding | None,
 ) -> None:  # fmt: skip
     """Do one part of all clients; sums of more than 64 are taken in parts."""
     w = tensors.w[k][part]
@@ -90,9 +128,18 @@ def _clients(
         if new_part and i > 0:
             total[:] = sums if i == _CLIENTS_PER_PART else total + sums
         gradient = _widen(tensors.gradients[k][i][part], tensors)
+        dual = tensors.duals[k][i][part]
         moment = tensors.moments[k][i][part] if tensors.moments else w[:0]
         first = new_part and (i > 0 or starts)
-        _client(kind, w, gradient, tensors.duals[k][i][part], moment, sums, scalars[i], first)
+        if rounding is None:
+            _client(kind, w, gradient, dual, moment, sums, scalars[i], first)
+            continue
+        duals, moments = _from_bfloat16(dual), _from_bfloat16(moment) if tensors.moments else moment
+        _client(kind, w, gradient, duals, moments, sums, scalars[i], first)
+        row = int(rounding.rows[k * tensors.num_clients + i])
+        place = np.array([rounding.seed, rounding.step, row, part.start], np.uint64)
+        stored = moment if kind == _SECOND_MOMENT else moment[:0]
+        _round(duals.view(np.uint32), dual, moments.view(np.uint32), stored, place)
     if tensors.num_clients > _CLIENTS_PER_PART:
         sums[:] = total + sums
 
@@ -149,8 +196,12 @@ def _widen(gradient: Any, tensors: Tensors) -> Any:
     if tensors.gradient_precision == "float16":
         gradient = gradient.view(np.float16)
     elif tensors.gradient_precision == "bfloat16":
-        gradient = (gradient.astype(np.uint32) << 16).view(np.float32)
+        gradient = _from_bfloat16(gradient)
     return gradient.astype(tensors.dtype, copy=False)
+
+
+def _from_bfloat16(bits: Any) -> Any:
+    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def _narrow(w: Any, precision: str) -> Any:

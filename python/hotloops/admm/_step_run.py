@@ -9,6 +9,7 @@ import numpy as np
 
 from hotloops._runtime import arrays, dispatch, threads, validate
 from hotloops._runtime.validate import fail
+from hotloops.admm._rounding import Rounding, make_rounding
 from hotloops.admm._rule import Rule
 from hotloops.admm._tensors import Tensors, collect
 
@@ -47,7 +48,18 @@ class Run:
                 return True
         return wanted and not self.kernels.all_finite(self.tensors, self.num_threads)
 
-    def sisa(self, rule: Rule, *, starts: bool, finishes: bool) -> None:
+    def rounding(
+        self, seed: int, t: int, client: int | None = None, num_clients: int = 0
+    ) -> Rounding | None:
+        """Return how bfloat16 state is rounded, of all clients or of one; None for other state."""
+        count = self.tensors.num_clients if client is None else num_clients
+        own = range(count) if client is None else range(client, client + 1)
+        made = make_rounding(self.function, seed, t, self.tensors.num_tensors, own, count)
+        return made if self.tensors.low_state else None
+
+    def sisa(
+        self, rule: Rule, *, starts: bool, finishes: bool, rounding: Rounding | None = None
+    ) -> None:
         with arrays.stream_context(self.tensors.library):
             keywords = {} if self._flag is None else {"found_inf": self._flag}
             self.kernels.sisa(
@@ -55,6 +67,7 @@ class Run:
                 rule,
                 starts=starts,
                 finishes=finishes,
+                rounding=rounding,
                 num_threads=self.num_threads,
                 **keywords,
             )
@@ -90,8 +103,9 @@ def collect_step(
     moments = V if needed else None
     native = dispatch.asked_backend(name, backend) in (None, "cpp")
     return collect(
-        name, w, gradients=G, duals=PI, moments=moments, names=names, at_once=native, **more
-    )
+        name, w, gradients=G, duals=PI, moments=moments, names=names, at_once=native,
+        may_be_low=True, **more,
+    )  # fmt: skip
 
 
 def one_client(name: str, client: int, w: Any, PI: Any, V: Any) -> tuple[dict[str, Any], int]:

@@ -46,6 +46,7 @@ def sisa_step(
     found_inf: Any = None,
     check_finite: bool = False,
     copy_to: Any = None,
+    seed: int = 0,
     backend: str | None = None,
     num_threads: int | None = None,
 ) -> bool:
@@ -59,9 +60,10 @@ def sisa_step(
     G : array of shape (clients, \\*w.shape), or list of one array for each client
         Gradients at `w`, of float16, bfloat16, float32 or float64, converted as they are read.
         With one client, also an array of the shape of `w`. For a list `w`, a list of these.
-    PI, V : like G, of the type of `w`
+    PI, V : like G, of the type of `w`, or of bfloat16 where `w` is float32
         Duals and second moments, zero at the start; updated. V is needed by the schemes "adagrad",
-        "rmsprop" and "adam"; for "diag" it holds the diagonal and is only read.
+        "rmsprop" and "adam"; for "diag" it holds the diagonal and is only read. State in bfloat16
+        is computed in float32 and rounded up or down at random, to the mean.
     sigma, rho : float or array of shape (clients,)
         The inverse of a step length, above zero; the weight of Q, not negative.
     alpha : array of shape (clients,), optional
@@ -95,6 +97,9 @@ def sisa_step(
         leave all state as it was if there are any.
     copy_to : like w, of float16 or bfloat16, optional
         Receives w in the smaller precision.
+    seed : int
+        Only where PI and V are bfloat16: the random bits that round them are a function of it, of
+        `t`, and of the place in the list, the client and the element. Default 0.
     backend : {"cpp", "cuda", "numba"}, optional
         Default: "cuda" for arrays on a GPU, else "cpp".
     num_threads : int, optional
@@ -116,8 +121,8 @@ def sisa_step(
     ``pi <- pi - sigma d``, and ``w <- w + (sum alpha (pi - sigma d) - lam w) / (A + lam)`` with
     ``A = sum alpha sigma``: Algorithm 1 of Zhou et al. (arXiv 2502.10784) without the local copies,
     which are w - d. In this form w rests exactly where the sum is zero. Class A. One pass over
-    memory: 20 bytes a parameter and client, and 8 for w, in float32. Sums of more than 64 clients
-    are taken in parts of 64.
+    memory: 20 bytes a parameter and client, and 8 for w, in float32; 12 and 8 with state in
+    bfloat16. Sums of more than 64 clients are taken in parts of 64.
 
     Examples
     --------
@@ -149,9 +154,10 @@ def sisa_step(
     )
     check_regularizer("sisa_step", regularizer, copy_to)
     run = Run("sisa_step", tensors, backend, num_threads)
+    rounding = run.rounding(seed, t)
     if run.skips(found_inf, check_finite):
         return False
-    run.sisa(rule, starts=True, finishes=True)
+    run.sisa(rule, starts=True, finishes=True, rounding=rounding)
     regularize(regularizer, w, rule)
     return True
 
@@ -178,6 +184,7 @@ def sisa_step_client(
     found_inf: Any = None,
     check_finite: bool = False,
     first: bool | None = None,
+    seed: int = 0,
     backend: str | None = None,
     num_threads: int | None = None,
 ) -> bool:
@@ -213,6 +220,8 @@ def sisa_step_client(
         As in `sisa_step`.
     first : bool, optional
         Whether `s` starts from here, whatever it held. Default: for client 0.
+    seed : int
+        As in `sisa_step`.
     backend : {"cpp", "cuda", "numba"}, optional
     num_threads : int, optional
 
@@ -234,8 +243,8 @@ def sisa_step_client(
     -----
     All clients in order, then `sisa_finish`, give the bits of `sisa_step` for up to 64 clients.
     Where every rank of a cluster is one client, it calls this with its own state, ``first=True``,
-    its own weight, and reduces `s` over the ranks: one sum of w's size a step. Class A; 28 bytes a
-    parameter in float32.
+    its own weight, and reduces `s` over the ranks: one sum of w's size a step; with state in
+    bfloat16 a seed of its own, too. Class A; 28 bytes a parameter in float32.
 
     Examples
     --------
@@ -271,9 +280,10 @@ def sisa_step_client(
     own = Rule(rule.kind, rule.clients[client : client + 1], rule.scale, rule.shrink)
     starts = client == 0 if first is None else validate.boolean(name, "first", first)
     run = Run(name, tensors, backend, num_threads)
+    rounding = run.rounding(seed, t, client, num_clients)
     if run.skips(found_inf, check_finite):
         return False
-    run.sisa(own, starts=starts, finishes=False)
+    run.sisa(own, starts=starts, finishes=False, rounding=rounding)
     return True
 
 
@@ -386,6 +396,7 @@ def nsisa_step(
     found_inf: Any = None,
     check_finite: bool = False,
     copy_to: Any = None,
+    seed: int = 0,
     backend: str | None = None,
     num_threads: int | None = None,
 ) -> bool:
@@ -398,7 +409,7 @@ def nsisa_step(
     G : array of shape (clients, rows, columns), or list of one array for each client
         Gradients, of float16, bfloat16, float32 or float64.
     PI, B : like G, of the type of `w`
-        Duals and momentum, zero at the start; updated.
+        Duals and momentum, zero at the start; updated. PI and V may be bfloat16 as in `sisa_step`.
     V : like PI, optional
         Second moments for the scheme "adam"; updated.
     sigma, rho, alpha : float or array of shape (clients,)
@@ -421,6 +432,8 @@ def nsisa_step(
     check_finite : bool
         As in `sisa_step`.
     copy_to : like w, of float16 or bfloat16, optional
+        As in `sisa_step`.
+    seed : int
         As in `sisa_step`.
     backend : {"cpp", "cuda", "numba"}, optional
     num_threads : int, optional
@@ -476,6 +489,7 @@ def nsisa_step(
     )
     rule.clients[:, 3], rule.clients[:, 4] = 1.0, extra  # the momentum is scaled already
     run = Run(name, tensors, backend, num_threads)
+    rounding = run.rounding(seed, t)
     if run.skips(found_inf, check_finite):
         return False
     shape = tuple(w.shape)
@@ -486,5 +500,5 @@ def nsisa_step(
     orthogonal *= math.sqrt(max(1.0, shape[0] / shape[1]))
     tensors.gradients = [[array.reshape(-1) for array in orthogonal]]
     tensors.gradient_precision = str(tensors.dtype)
-    run.sisa(rule, starts=True, finishes=True)
+    run.sisa(rule, starts=True, finishes=True, rounding=rounding)
     return True

@@ -44,8 +44,8 @@ class Table:
     moments : ndarray of uint64, shape (tensors * clients,), or None
     sums, copies : ndarray of uint64, shape (tensors,), or None
     num_clients : int
-    precision, gradient_precision, copy_precision : int
-        See `PRECISIONS`.
+    precision, gradient_precision, copy_precision, state_precision : int
+        See `PRECISIONS`; the last one is that of duals and moments.
     """
 
     sizes: npt.NDArray[np.int64]
@@ -59,6 +59,7 @@ class Table:
     precision: int
     gradient_precision: int
     copy_precision: int
+    state_precision: int
 
 
 @dataclass
@@ -73,6 +74,8 @@ class Tensors:
         For each tensor one for each client, side by side in one array (clients, size) where they
         came so; those of 16-bit floats are arrays of uint16.
     gradient_precision, copy_precision : str
+    low_state : bool
+        Whether duals and moments are bfloat16.
     library : Library
         Where all of them live.
     table : Table or None
@@ -89,6 +92,7 @@ class Tensors:
     copies: list[Any] = field(default_factory=list)
     gradient_precision: str = "float32"
     copy_precision: str = "bfloat16"
+    low_state: bool = False
     table: Table | None = None
 
     @property
@@ -98,10 +102,15 @@ class Tensors:
             return self.table.num_clients
         return len(self.gradients[0]) if self.gradients else 0
 
+    @property
+    def num_tensors(self) -> int:
+        """Number of arrays of parameters."""
+        return len(self.w) if self.table is None else len(self.table.sizes)
+
 
 def import_low(function: str, argument: str, value: Any) -> tuple[Any, str]:
     """Return an array and its precision; arrays of 16-bit floats come as uint16, uncopied."""
-    name = str(getattr(value, "dtype", "")).rpartition(".")[2]
+    name = _dtype_name(value)
     if name not in HALVES:
         native, _ = arrays.import_array(function, argument, value)
         checked = validate.array(function, argument, native, finite=False, empty=True)
@@ -131,19 +140,22 @@ def collect(
     copies: Any = None,
     names: dict[str, str],
     at_once: bool = False,
+    may_be_low: bool = False,
 ) -> Tensors:
     """Check the arguments of a step and take them apart.
 
     `w` is an array or a sequence of arrays; the others are alike, with one array for each client or
     one array with the clients on its first axis in the place of each array of `w`. None leaves one
     out. `names` maps the arguments of this function to those that the user knows. `at_once` asks
-    for a `Table` alone, where `w` is a list and all is as it should be.
+    for a `Table` alone, where `w` is a list and all is as it should be. `may_be_low`: duals and
+    moments may be bfloat16 where `w` is float32.
     """
     many = isinstance(w, list | tuple)
     table = _read_table(w, gradients, duals, moments, sums, copies) if at_once and many else None
     if table is not None:
         dtype = np.dtype(np.float32 if table.precision == 0 else np.float64)
-        return Tensors(arrays.NUMPY, dtype, table=table)
+        low = table.state_precision == PRECISIONS["bfloat16"]
+        return Tensors(arrays.NUMPY, dtype, low_state=low, table=table)
     weights = list(w) if many else [w]
     if not weights:
         fail(ValueError, function, names["w"], "hold at least one array", "none")
@@ -156,6 +168,8 @@ def collect(
         for key, value in {**given, "sums": sums, "copies": copies}.items()
         if value is not None
     }
+    if may_be_low and dtype == np.float32 and duals is not None:
+        tensors.low_state = _is_low(parts["duals"][0])
     for k, weight in enumerate(weights):
         name = f"{names['w']}[{k}]" if many else names["w"]
         native = _state(function, name, weight, None, dtype, library)
@@ -168,7 +182,7 @@ def collect(
                 tensors.gradients.append(_gradients(function, name, value, shape, tensors))
             elif key in ("duals", "moments"):
                 getattr(tensors, key).append(
-                    _client_states(function, name, value, shape, dtype, library)
+                    _client_states(function, name, value, shape, tensors)
                 )
             elif key == "sums":
                 total = _state(function, name, value, shape, dtype, library)
@@ -196,6 +210,7 @@ def table_of(tensors: Tensors) -> Table:
         PRECISIONS[str(tensors.dtype)],
         PRECISIONS[tensors.gradient_precision],
         PRECISIONS[tensors.copy_precision],
+        PRECISIONS["bfloat16" if tensors.low_state else str(tensors.dtype)],
     )
 
 
@@ -238,15 +253,54 @@ def _split(function: str, name: str, value: Any, shape: tuple[int, ...]) -> tupl
     return [value], True
 
 
+def _is_low(value: Any) -> bool:
+    first = value[0] if isinstance(value, list | tuple) and value else value
+    return _dtype_name(first) == "bfloat16"
+
+
+def _dtype_name(value: Any) -> str:
+    return str(getattr(value, "dtype", "")).rpartition(".")[2]
+
+
 def _client_states(
-    function: str, name: str, value: Any, shape: tuple[int, ...], dtype: Any, library: Library
+    function: str, name: str, value: Any, shape: tuple[int, ...], tensors: Tensors
 ) -> Any:
+    def take(part: Any, wanted: tuple[int, ...]) -> Any:
+        if tensors.low_state:
+            return _low_state(function, name, part, wanted, tensors.library)
+        return _state(function, name, part, wanted, tensors.dtype, tensors.library)
+
     parts, stacked = _split(function, name, value, shape)
     if not stacked:
-        return [_state(function, name, p, shape, dtype, library).reshape(-1) for p in parts]
+        return [take(part, shape).reshape(-1) for part in parts]
     whole = tuple(parts[0].shape)
-    native = _state(function, name, parts[0], whole, dtype, library)
-    return native.reshape(whole[0], -1)
+    return take(parts[0], whole).reshape(whole[0], -1)
+
+
+def _low_state(
+    function: str, name: str, value: Any, shape: tuple[int, ...], library: Library
+) -> Any:
+    """Return the bits of an array of bfloat16, in its own memory."""
+    if _dtype_name(value) != "bfloat16":
+        expectation = "have dtype bfloat16 as the first dual"
+        fail(TypeError, function, name, expectation, validate.describe(value))
+    return _low_memory(function, name, value, shape, library)
+
+
+def _low_memory(
+    function: str, name: str, value: Any, shape: tuple[int, ...], library: Library
+) -> Any:
+    own = arrays.library_of(value)
+    if own is not None and own.place != library.place:
+        fail(TypeError, function, name, f"live on {library.place} as `w`", own.place)
+    contiguous = getattr(value, "is_contiguous", None)
+    ordered = contiguous() if contiguous is not None else value.flags.c_contiguous
+    if not ordered or tuple(value.shape) != shape:
+        expectation = f"be C-contiguous and have shape {shape} as `w`"
+        fail(ValueError, function, name, expectation, validate.describe(value))
+    native, _ = import_low(function, name, value)
+    validate.writable(function, name, native)
+    return native
 
 
 def _gradients(
@@ -295,19 +349,13 @@ def _same_place(function: str, name: str, value: Any, library: Library) -> Any:
 
 
 def _copy(function: str, name: str, value: Any, shape: tuple[int, ...], tensors: Tensors) -> Any:
-    precision = str(getattr(value, "dtype", "")).rpartition(".")[2]
+    precision = _dtype_name(value)
     if precision not in HALVES:
         got = validate.describe(value)
         fail(TypeError, function, name, "have dtype float16 or bfloat16", got)
-    contiguous = getattr(value, "is_contiguous", None)
-    ordered = contiguous() if contiguous is not None else value.flags.c_contiguous
-    if not ordered or tuple(value.shape) != shape:
-        expectation = f"be C-contiguous and have shape {shape} as `w`"
-        fail(ValueError, function, name, expectation, validate.describe(value))
     if tensors.copies and precision != tensors.copy_precision:
         fail(TypeError, function, name, f"have dtype {tensors.copy_precision}", precision)
-    native, _ = import_low(function, name, value)
-    validate.writable(function, name, native)
+    native = _low_memory(function, name, value, shape, tensors.library)
     tensors.copy_precision = precision
     return native.reshape(-1)
 
