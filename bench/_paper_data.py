@@ -136,6 +136,7 @@ def _draw(
     axes = figure.subplots()
     gammas = np.asarray(steps)
     axes.plot(gammas, gammas * length, ":", color=COLOURS[4], label="γ |b|, exact")
+    title = "Breast cancer, ridge logistic regression"
     for values, name, colour, marker in (
         ([norm_of_mean(off[:, j]) for j in range(off.shape[1])], "A(γ)", COLOURS[0], "o"),
         ([norm_of_mean(pair) for pair in pairs], "RR(γ, 2γ)", COLOURS[1], "s"),
@@ -148,9 +149,11 @@ def _draw(
             at[~bound], heights[~bound], bars[~bound], fmt=marker + "-", color=colour, label=name,
             capsize=2,
         )  # fmt: skip
-        axes.plot(at[bound], heights[bound], "v", color=colour, markerfacecolor="none")
+        if bound.any():
+            axes.plot(at[bound], heights[bound], "v", color=colour, markerfacecolor="none")
+            title = "Breast cancer, ridge logistic regression (open: upper bound)"
     axes.set(xscale="log", yscale="log", xlabel="step size γ", ylabel="norm of the bias")
     axes.set_xticks(gammas, [f"{gamma:g}" for gamma in gammas])
     axes.minorticks_off()
-    axes.set_title("Breast cancer, ridge logistic regression (open: upper bound)")
+    axes.set_title(title)
     axes.legend()

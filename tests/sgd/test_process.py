@@ -49,11 +49,12 @@ LONG_RUNS = {
 }
 
 INTERRUPTED = """
-import os, time
+import os, signal, time
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from hotloops import random, sgd
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 pool = ThreadPoolExecutor(2)
 problem = {problem}
 problem.curvature_bounds()
