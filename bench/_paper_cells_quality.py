@@ -33,7 +33,9 @@ _SETTINGS: dict[str, tuple[dict[str, Any], dict[str, float]]] = {
         {"train": 620, "test": 654, "W2": 23.2, "MMD²": 1.455, "none": 30.3, "zeros": 0.70},
     ),
 }
-_SLACK = {"W2": 0.6, "none": 0.8, "MMD²": 0.06, "zeros": 0.02}
+# Without the type, W2 of trainings from other seeds has a standard deviation of 0.7: 30.9, 29.6 and
+# 29.8 with the default autoencoder. The figure of the reference is that of one training, as is ours.
+_SLACK = {"W2": 0.6, "none": 2.0, "MMD²": 0.06, "zeros": 0.02}
 
 
 def run(quick: bool) -> Report:
