@@ -256,8 +256,10 @@ def _summary(found: dict[str, list[dict[str, dict[str, float]]]]) -> list[list[s
                 continue
             values = np.array([cut[""][name] for cut in cuts])
             digits = 2 if name == "W2" else 3
-            error = f" ±{values.std(ddof=1) / np.sqrt(values.size):.{digits}f}"
-            row.append(f"{values.mean():.{digits}f}" + (error if values.size > 1 else ""))
+            cell = f"{values.mean():.{digits}f}"
+            if values.size > 1:
+                cell += f" ±{values.std(ddof=1) / np.sqrt(values.size):.{digits}f}"
+            row.append(cell)
         rows.append(row)
     return rows
 
