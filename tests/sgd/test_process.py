@@ -49,12 +49,11 @@ LONG_RUNS = {
 }
 
 INTERRUPTED = """
-import os, signal, time
+import os, time
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from hotloops import random, sgd
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 pool = ThreadPoolExecutor(2)
 problem = {problem}
 problem.curvature_bounds()
