@@ -34,7 +34,7 @@ _SETTINGS: dict[str, tuple[dict[str, Any], dict[str, float]]] = {
     ),
 }
 # Without the type, W2 of trainings from other seeds has a standard deviation of 0.7: 30.9, 29.6 and
-# 29.8 with the default autoencoder. The figure of the reference is that of one training, as is ours.
+# 29.8 with the default autoencoder. The reference's figure is that of one training, as is ours.
 _SLACK = {"W2": 0.6, "none": 2.0, "MMD²": 0.06, "zeros": 0.02}
 
 

@@ -57,12 +57,51 @@ def test_cells_by_type_come_in_the_order_of_the_test_cells(data):
 
 
 def test_moments_find_the_dispersion():
-    quality = load("_paper_cells_quality")
+    halves = load("_paper_cells_halves")
     from hotloops import flow
 
     drawn = flow.negative_binomial(np.full((20_000, 4), 20.0), np.full((20_000, 4), 3.0), seed=1)
-    found = quality._dispersion(sparse.csr_array(drawn))
+    found = halves.dispersion(sparse.csr_array(drawn))
     assert np.all((found > 2.0) & (found < 5.0))
+
+
+@pytest.fixture(scope="module")
+def cut():
+    halves = load("_paper_cells_halves")
+    rng = np.random.default_rng(0)
+    types = np.repeat(["a", "b", "c"], [41, 20, 5])[rng.permutation(66)]
+    counts = sparse.csr_array(rng.poisson(3.0, (66, 90)))
+    return halves, counts, types, halves.Halves.of(counts, types, 1)
+
+
+def test_halves_are_of_equal_types_and_share_no_cell(cut):
+    _, counts, types, found = cut
+    assert dict(zip(*np.unique(found.types, return_counts=True), strict=True)) == {"a": 20, "b": 10}
+    rows = {tuple(row) for row in counts.toarray()[types != "c"].tolist()}
+    train, test = ({tuple(row) for row in x.toarray().tolist()} for x in (found.train, found.test))
+    assert not train & test
+    assert len(train) == len(test) == 30
+    assert train | test <= rows
+
+
+def test_cells_made_by_type_come_in_the_order_of_the_halves(cut):
+    *_, found = cut
+    again = found.fill(lambda cells, totals: cells)
+    assert abs(again - found.train).sum() == 0
+    totals = found.fill(lambda cells, totals: totals[:, None])
+    np.testing.assert_array_equal(totals.toarray()[:, 0], found.totals)
+
+
+def test_measures_of_the_cells_themselves_and_of_a_point(cut):
+    halves, counts, _, found = cut
+    space = load("_paper_cells").Space.of(counts)
+    same = halves.measure(space, found, found.test)
+    assert same[""]["W2"] == pytest.approx(0.0, abs=1e-6)
+    assert same[""]["spread"] == pytest.approx(1.0)
+    assert same[""]["zeros"] == same[""]["correlations"] == 0.0
+    point = halves.measure(space, found, None)
+    assert point["a"]["spread"] == pytest.approx(0.0, abs=1e-20)
+    assert "zeros" not in point[""]
 
 
 @pytest.mark.slow
