@@ -37,6 +37,24 @@ Array<T> slot_view(const py::object& self, std::int64_t slot, bool gradient) {
                       workspace.capacity());
 }
 
+template <class T>
+void read_columns(const Workspace<T>& workspace, std::int64_t slot, std::int64_t begin,
+                  Array<T>& out, int num_threads) {
+    const CheckedProgram& program = workspace.program();
+    require(out.ndim() == 2 && out.shape(0) <= workspace.capacity(),
+            "NnWorkspace: out must have shape (rows, width)");
+    const NnOperand columns{slot, begin, out.shape(1)};
+    program.check_columns(columns, "NnWorkspace: columns are outside their slot");
+    const std::int64_t stride = program.widths()[static_cast<std::size_t>(slot)];
+    const NnRead<T> job{workspace.value(slot) + begin,
+                        stride,
+                        out.shape(0),
+                        columns.width,
+                        out.mutable_data(),
+                        num_threads};
+    run_driver(nn_drivers<T>().read, job);
+}
+
 void check_row_numbers(const std::optional<Array<std::int64_t>>& rows, std::int64_t table_rows) {
     if (!rows) return;
     require(rows->ndim() == 1, "nn: rows must have shape (batch,)");
@@ -166,6 +184,8 @@ void define_passes(py::module_& module, const std::string& name) {
                 return slot_view<T>(self, slot, false);
             },
             py::arg("slot"))
+        .def("read", &read_columns<T>, py::arg("slot"), py::arg("begin"),
+             py::arg("out").noconvert(), py::arg("num_threads"))
         .def(
             "gradient",
             [](const py::object& self, std::int64_t slot) {

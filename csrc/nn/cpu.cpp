@@ -7,19 +7,37 @@ namespace hl {
 inline namespace HL_ISA_NAMESPACE {
 namespace {
 
+constexpr std::int64_t copied_rows = 64;  // of one task
+
 // Dense inputs become the first slots.
 template <class T>
-HL_INLINE void gather_inputs(const NnPass<T>& pass) {
-    const NnProgram& program = pass.plan.program;
-    for (std::int64_t s = 0; s < program.num_inputs; ++s) {
-        if (pass.tables.dense[s] == nullptr || pass.tables.dense[s] == pass.arena.values[s])
-            continue;
-        const std::size_t bytes = sizeof(T) * static_cast<std::size_t>(program.widths[s]);
-        for (std::int64_t r = 0; r < pass.rows; ++r)
-            __builtin_memcpy(pass.arena.values[s] + r * program.widths[s],
-                             pass.tables.dense[s] + table_row(pass.tables, r) * program.widths[s],
-                             bytes);
-    }
+HL_INLINE Status gather_input(const NnPass<T>& pass, std::int64_t slot) {
+    const T* const from = pass.tables.dense[slot];
+    T* const to = pass.arena.values[slot];
+    if (from == nullptr || from == to) return Status::success();
+    const std::int64_t width = pass.plan.program.widths[slot];
+    const std::size_t bytes = sizeof(T) * static_cast<std::size_t>(width);
+    return over_tasks(parts(pass.rows, copied_rows), product_of(pass.rows, width), pass.num_threads,
+                      [&](std::int64_t task) {
+                          const std::int64_t first = task * copied_rows;
+                          const std::int64_t last = smaller(first + copied_rows, pass.rows);
+                          for (std::int64_t r = first; r < last; ++r)
+                              __builtin_memcpy(to + r * width,
+                                               from + table_row(pass.tables, r) * width, bytes);
+                      });
+}
+
+template <class T>
+Status read_columns(const NnRead<T>& job) {
+    const std::size_t bytes = sizeof(T) * static_cast<std::size_t>(job.width);
+    return over_tasks(parts(job.rows, copied_rows), product_of(job.rows, job.width),
+                      job.num_threads, [&](std::int64_t task) {
+                          const std::int64_t first = task * copied_rows;
+                          const std::int64_t last = smaller(first + copied_rows, job.rows);
+                          for (std::int64_t r = first; r < last; ++r)
+                              __builtin_memcpy(job.out + r * job.width, job.from + r * job.stride,
+                                               bytes);
+                      });
 }
 
 template <class T>
@@ -70,7 +88,10 @@ HL_INLINE Status backward_one(const NnPass<T>& pass, const NnInstruction& it, st
 
 template <class T>
 Status forward(const NnPass<T>& pass) {
-    gather_inputs(pass);
+    for (std::int64_t s = 0; s < pass.plan.program.num_inputs; ++s) {
+        const Status status = gather_input(pass, s);
+        if (!status.ok()) return status;
+    }
     for (std::int64_t n = 0; n < pass.plan.program.num_instructions; ++n) {
         if (stop_requested()) return Status::interrupted("nn_forward");
         const Status status = forward_one(pass, pass.plan.program.instructions[n], n);
@@ -141,8 +162,10 @@ std::int64_t scratch_of_tile(std::int64_t widest) {
 
 extern const NnTable nn_table;
 const NnTable nn_table = {
-    {nn_forward, nn_backward, nn_loss, nn_update, nn_train, nn_evaluate, activate<float>},
-    {nn_forward, nn_backward, nn_loss, nn_update, nn_train, nn_evaluate, activate<double>},
+    {nn_forward, nn_backward, nn_loss, nn_update, nn_train, nn_evaluate, activate<float>,
+     read_columns<float>},
+    {nn_forward, nn_backward, nn_loss, nn_update, nn_train, nn_evaluate, activate<double>,
+     read_columns<double>},
     tiles_supported,
     scratch_of_tile,
 };

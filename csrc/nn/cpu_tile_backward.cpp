@@ -31,21 +31,46 @@ struct TileBackward {
         if (to != nullptr) add_columns(to, {const_cast<T*>(from), tile.stride}, width, tile.stride);
     }
 
-    // The sum over the rows, lane by lane and then over the lanes in their order.
-    HL_MEMBER T sum_over_rows(const T* x) const {
+    // The sums over the rows, lane by lane.
+    HL_MEMBER V lane_sums(const T* x) const {
         V sum{};
         for (std::int64_t r = 0; r < tile.stride; r += lanes)
             sum += load<V>(x + r);
-        T total = 0;
-        for (int lane = 0; lane < lanes; ++lane)
-            total += sum[lane];
-        return total;
+        return sum;
+    }
+
+    // to[j] += the sums of a pack of columns, over the lanes in their order.
+    HL_MEMBER void give_pack_of_sums(const T* x, T* to) const {
+        alignas(64) T sums[lanes * lanes];
+        const T* rows[lanes];
+        for (int k = 0; k < lanes; ++k) {
+            rows[k] = sums + k * lanes;
+            store(sums + k * lanes, lane_sums(x + k * tile.stride));
+        }
+        V total{};
+        for (int lane = 0; lane < lanes; lane += 4) {
+            V parts[4];
+            transpose_columns(rows, lane, parts);
+            for (int k = 0; k < 4; ++k)
+                total += parts[k];
+        }
+        store(to, V(load<V>(to) + total));
     }
 
     HL_MEMBER void give_sums(const T* x, std::int64_t width, T* to) const {
         if (to == nullptr) return;
-        for (std::int64_t j = 0; j < width; ++j)
-            to[j] += sum_over_rows(x + j * tile.stride);
+        std::int64_t j = 0;
+        if constexpr (lanes >= 4) {
+            for (; j + lanes <= width; j += lanes)
+                give_pack_of_sums(x + j * tile.stride, to + j);
+        }
+        for (; j < width; ++j) {
+            const V sums = lane_sums(x + j * tile.stride);
+            T total = 0;
+            for (int lane = 0; lane < lanes; ++lane)
+                total += sums[lane];
+            to[j] += total;
+        }
     }
 
     // dy times the slope of f at argument x and value y, into `scratch` unless the slope is 1.
@@ -73,29 +98,39 @@ struct TileBackward {
     HL_MEMBER void give_weights(const NnInstruction& i, const T* dy, T* to) const {
         const std::int64_t inputs = i.input.width, stride = tile.stride;
         const std::int64_t padded = (inputs + 15) / 16 * 16;
-        const T* const x = value_of(i.input);
         T* const rows = more_scratch(i.output.width);
         T* const panel = rows + padded * stride;
+        columns_to_rows(value_of(i.input), stride, stride, inputs,
+                        [&](std::int64_t r) { return rows + r * padded; });
+        TileProduct<T> p{};
+        p.weight_stride = stride;
+        p.inner_stride = 1;
+        p.x = rows;
+        p.x_stride = padded;
+        p.inner = stride;
+        p.out_stride = padded;
+        if (padded == inputs) {
+            p.weights = dy;
+            p.addend = p.out = to;
+            p.addend_stride = inputs;
+            tile_product(p, i.output.width, padded, [](std::int64_t, std::int64_t) {});
+            return;
+        }
         for (std::int64_t r = 0; r < stride; ++r) {
-            for (std::int64_t k = 0; k < padded; ++k)
-                rows[r * padded + k] = k < inputs ? x[k * stride + r] : T(0);
+            for (std::int64_t k = inputs; k < padded; ++k)
+                rows[r * padded + k] = T(0);
         }
         constexpr std::int64_t at_once = 12;
+        p.out = panel;
         for (std::int64_t o = 0; o < i.output.width; o += at_once) {
             const std::int64_t count = i.output.width - o < at_once ? i.output.width - o : at_once;
-            TileProduct<T> p{};
             p.weights = dy + o * stride;
-            p.weight_stride = stride;
-            p.inner_stride = 1;
-            p.x = rows;
-            p.x_stride = padded;
-            p.inner = stride;
-            p.out = panel;
-            p.out_stride = padded;
             tile_product(p, count, padded, [](std::int64_t, std::int64_t) {});
             for (std::int64_t k = 0; k < count; ++k) {
+                const T* HL_RESTRICT const from = panel + k * padded;
+                T* HL_RESTRICT const row = to + (o + k) * inputs;
                 for (std::int64_t j = 0; j < inputs; ++j)
-                    to[(o + k) * inputs + j] += panel[k * padded + j];
+                    row[j] += from[j];
             }
         }
     }

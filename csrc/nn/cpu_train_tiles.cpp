@@ -58,6 +58,28 @@ struct Place {
         }
     }
 
+    // Rows of a shuffled batch lie apart in tables that may be larger than the cache.
+    HL_MEMBER void fetch() const {
+        if (pass.tables.rows == nullptr) return;
+        const NnProgram& program = pass.plan.program;
+        for (std::int64_t s = 0; s < program.num_inputs; ++s)
+            fetch_rows(pass.tables.dense[s], program.widths[s]);
+        for (std::int64_t k = 0; k < job.num_losses; ++k) {
+            const NnLossJob<T> loss = loss_job(job, pass, k);
+            if (loss.dense_target != nullptr) fetch_rows(loss.dense_target, loss.width);
+        }
+    }
+
+    HL_MEMBER void fetch_rows(const T* table, std::int64_t width) const {
+        constexpr std::int64_t line = 64 / static_cast<std::int64_t>(sizeof(T));
+        for (std::int64_t r = first; r < first + count; ++r) {
+            const T* const row = table + pass.tables.rows[r] * width;
+            for (std::int64_t j = 0; j < width; j += line)
+                __builtin_prefetch(row + j);
+            __builtin_prefetch(row + width - 1);
+        }
+    }
+
     HL_MEMBER NnTile<T> tile() const {
         return {pass.parameters, pass.buffers, slots, nullptr, label_pointers, stride, scratch};
     }
@@ -134,6 +156,7 @@ template <class T>
 Status one_tile(void* context, std::int64_t number) {
     const Batch<T>& batch = *static_cast<const Batch<T>*>(context);
     const Place<T> place(batch.job, batch.pass, number);
+    place.fetch();
     place.lay_out();
     place.forward();
     const Status status = place.losses();

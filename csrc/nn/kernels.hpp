@@ -202,6 +202,15 @@ struct NnTrainJob {
     std::int64_t* steps_done;
 };
 
+// Columns of a slot, copied to a matrix of their own.
+template <class T>
+struct NnRead {
+    const T* from;
+    std::int64_t stride, rows, width;
+    T* out;
+    int num_threads;
+};
+
 template <class T>
 struct NnDrivers {
     Status (*forward)(const NnPass<T>&);
@@ -214,6 +223,7 @@ struct NnDrivers {
     // f(x), or its slope, of every element: mode 0 or 1.
     Status (*activation)(NnActivation kind, const T* x, T* out, std::int64_t count, int mode,
                          int num_threads);
+    Status (*read)(const NnRead<T>&);
 };
 
 struct NnTable {

@@ -36,7 +36,7 @@ constexpr int product_rows = 4;  // sixteen registers
 #endif
 
 template <class T>
-constexpr std::int64_t panel_width = product_packs * LaneTraits<typename PackOf<T>::Type>::lanes;
+constexpr std::int64_t panel_width = product_packs* LaneTraits<typename PackOf<T>::Type>::lanes;
 
 // The panel [j, j + count) of b, [k, k + depth): row after row, filled up with zeros.
 template <class T>
@@ -156,21 +156,26 @@ HL_NOINLINE static void run_product(const Product<T>& p) {
 }
 
 // Tiles of c. Smaller ones cost a tenth to a quarter of the rate, since BLAS copies its operands
-// for each; larger ones leave threads without work.
-constexpr std::int64_t tile_rows = 256, tile_columns = 256;
+// for each; larger ones leave threads without work, unless there are many rows.
+constexpr std::int64_t tile_rows = 256;
+
+template <class T>
+HL_INLINE std::int64_t tile_columns(const Product<T>& p) {
+    return p.rows >= 4 * tile_rows ? 512 : 256;
+}
 
 template <class T>
 HL_INLINE std::int64_t product_tiles(const Product<T>& p) {
-    return ((p.rows + tile_rows - 1) / tile_rows) * ((p.columns + tile_columns - 1) / tile_columns);
+    return parts(p.rows, tile_rows) * parts(p.columns, tile_columns(p));
 }
 
 template <class T>
 HL_INLINE Product<T> product_tile(const Product<T>& p, std::int64_t number) {
-    const std::int64_t across = (p.columns + tile_columns - 1) / tile_columns;
-    const std::int64_t i = number / across * tile_rows, j = number % across * tile_columns;
+    const std::int64_t width = tile_columns(p), across = parts(p.columns, width);
+    const std::int64_t i = number / across * tile_rows, j = number % across * width;
     Product<T> tile = p;
     tile.rows = smaller(tile_rows, p.rows - i);
-    tile.columns = smaller(tile_columns, p.columns - j);
+    tile.columns = smaller(width, p.columns - j);
     tile.a += i * p.a_row;
     tile.b += j * p.b_column;
     tile.c += i * p.c_row + j;

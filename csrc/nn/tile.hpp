@@ -7,8 +7,8 @@
 // (class B: the base level has no multiply-add).
 #pragma once
 
-#include "../core/pack.hpp"
 #include "program.hpp"
+#include "tile_transpose.hpp"
 
 namespace hl {
 inline namespace HL_ISA_NAMESPACE {
@@ -70,15 +70,20 @@ template <class T>
 HL_INLINE void tile_load(const T* source, std::int64_t source_width, const std::int64_t* rows,
                          std::int64_t first, std::int64_t count, std::int64_t width, T* target,
                          std::int64_t stride) {
-    for (std::int64_t r = 0; r < stride; ++r) {
-        if (r >= count) {
-            for (std::int64_t j = 0; j < width; ++j)
-                target[j * stride + r] = T(0);
-            continue;
-        }
-        const T* const row = source + (rows == nullptr ? first + r : rows[r]) * source_width;
+    constexpr std::int64_t lanes = tile_lanes<T>;
+    const auto row_of = [&](std::int64_t r) {
+        return source + (rows == nullptr ? first + r : rows[r]) * source_width;
+    };
+    std::int64_t r = 0;
+    for (; width >= 4 && r + lanes <= count; r += lanes) {
+        const T* pack[lanes];
+        for (std::int64_t k = 0; k < lanes; ++k)
+            pack[k] = row_of(r + k);
+        rows_to_columns(pack, width, target + r, stride);
+    }
+    for (; r < stride; ++r) {
         for (std::int64_t j = 0; j < width; ++j)
-            target[j * stride + r] = row[j];
+            target[j * stride + r] = r < count ? row_of(r)[j] : T(0);
     }
 }
 
@@ -86,11 +91,9 @@ template <class T>
 HL_INLINE void tile_store(const T* source, std::int64_t stride, const std::int64_t* rows,
                           std::int64_t first, std::int64_t count, std::int64_t width, T* target,
                           std::int64_t target_width) {
-    for (std::int64_t r = 0; r < count; ++r) {
-        T* const row = target + (rows == nullptr ? first + r : rows[r]) * target_width;
-        for (std::int64_t j = 0; j < width; ++j)
-            row[j] = source[j * stride + r];
-    }
+    columns_to_rows(source, stride, count, width, [&](std::int64_t r) {
+        return target + (rows == nullptr ? first + r : rows[r]) * target_width;
+    });
 }
 
 }  // namespace HL_ISA_NAMESPACE

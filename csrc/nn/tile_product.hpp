@@ -2,21 +2,10 @@
 // blocks whose sums stay in registers.
 #pragma once
 
-#include "../core/pack.hpp"
+#include "tile_transpose.hpp"
 
 namespace hl {
 inline namespace HL_ISA_NAMESPACE {
-
-template <class T>
-struct TilePack;
-template <>
-struct TilePack<float> {
-    using type = f32v;
-};
-template <>
-struct TilePack<double> {
-    using type = f64v;
-};
 
 // Strides count elements. x, addend and out have their rows side by side.
 template <class T>

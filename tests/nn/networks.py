@@ -10,6 +10,10 @@ import pytest
 import scipy.sparse
 
 from hotloops import nn
+from hotloops.nn._layout import SparseTable
+from hotloops.nn._tables import Batch, read_sparse
+
+ROWS, COLUMNS = 61, 7  # of the tables of `autoencoder`
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -140,3 +144,35 @@ def velocity_network(dtype: str = "float64") -> tuple[nn.Network, nn.Operand]:
         view[:] = np.sin(np.arange(place, place + view.size)).reshape(view.shape) / 2.0
         place += view.size
     return network, v
+
+
+def autoencoder(dtype: str = "float64") -> tuple[nn.Network, list[nn.Loss], Batch]:
+    """Two heads on one code: counts with dispersions by label, and the label itself."""
+    b = nn.ProgramBuilder()
+    t = b.input(1)
+    x = b.sparse_dense(0, columns=COLUMNS, width=9, transform="log1p", name="encoder.0")
+    x = b.batch_norm(x, activation="elu", name="encoder.1")
+    z = b.dense(b.dropout(x, 0.1), 3, addend=b.dense(t, 3, name="time"), name="encoder.2")
+    h = b.layer_norm(b.dense(z, 8, name="decoder.0"), activation="silu", name="decoder.1")
+    y = b.slot(COLUMNS + 3)
+    b.dense(h, output=y[:COLUMNS], name="decoder.2")
+    b.dense(z, output=y[COLUMNS:], name="labels")
+    theta = b.parameter("log_theta", (3, COLUMNS), init="normal")
+    network = nn.Network(b.finish([y]), dtype=dtype, seed=5)
+    losses = [
+        nn.Loss("negative_binomial", y[:COLUMNS], 0, log_theta=theta, group=0),
+        nn.Loss("cross_entropy", y[COLUMNS:], 0, weight=0.5),
+        nn.Loss("mean_squared_error", z, 1, weight=0.1),
+        nn.Loss("huber", y[1:3], 2, weight=0.2, delta=0.5),
+    ]
+    rng = np.random.default_rng(0)
+    counts = sparse_counts(ROWS, COLUMNS)
+    kind = np.dtype(dtype)
+    table = SparseTable(COLUMNS, "log1p")
+    tables = Batch(
+        [rng.normal(size=(ROWS, width)).astype(kind) for width in (1, 3, 2)],
+        [read_sparse("test", "counts", counts, table, kind, {})],
+        [(np.arange(ROWS) % 3).astype(np.int32)],
+        ROWS,
+    )
+    return network, losses, tables

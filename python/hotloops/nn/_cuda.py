@@ -47,6 +47,7 @@ class Run:
         seed: int,
         step: int,
         num_threads: int,
+        before: object = None,
     ) -> None:
         with _place(batch) as place:
             tables = _send_tables(batch)

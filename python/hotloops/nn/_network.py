@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 
 from hotloops._runtime import arrays, dispatch, threads, validate
-from hotloops._runtime import checkpoints as files
 from hotloops._runtime.arrays import Library
 from hotloops._runtime.validate import describe, fail
 from hotloops.nn._initial import initial_buffers, initial_parameters
 from hotloops.nn._layout import BATCH_NORM, Operand, Program
+from hotloops.nn._parameters import Parameters
 from hotloops.nn._tables import Batch, read_inputs
-from hotloops.nn._weights import read_state, views, write_state
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from hotloops.nn._train import TrainResult
 
 __all__ = ["Network", "kernels_of"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
-_KIND, _VERSION = "nn.network", 1
 _MAX_SEED = 2**64 - 1
 
-Own = TypeVar("Own", bound="Network")
 
-
-class Network:
+class Network(Parameters):
     """A program with parameters: forward, backward, training, files.
 
     Parameters
@@ -103,26 +94,10 @@ class Network:
         self._fill(program, parameters, initial_buffers(program, kind))
 
     def _fill(self, program: Program, parameters: Array, buffers: Array) -> None:
-        self.program = program
-        self.flat_parameters = parameters
-        self.flat_gradients = np.zeros_like(parameters)
-        self.flat_buffers = buffers
-        self.parameters: Mapping[str, Array] = MappingProxyType(views(program, parameters))
-        self.gradients: Mapping[str, Array] = MappingProxyType(views(program, self.flat_gradients))
-        self.buffers: Mapping[str, Array] = MappingProxyType(
-            {n: buffers[e.offset : e.offset + e.size] for n, e in program.buffers.items()}
-        )
-        self._last: tuple[Any, Library, int] | None = None
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of parameters, inputs and outputs."""
-        return self.flat_parameters.dtype
-
-    @property
-    def num_parameters(self) -> int:
-        """How many numbers a training run changes."""
-        return self.flat_parameters.size
+        super()._fill(program, parameters, buffers)
+        # The last pass, its library and rows. Whoever works with it takes it out: calls from
+        # several threads never share the memory of a pass.
+        self._passes: list[tuple[Any, Library, int]] = []
 
     def __repr__(self) -> str:
         inputs = ", ".join(str(width) for width in self.program.input_widths)
@@ -189,11 +164,21 @@ class Network:
         count = threads.resolve_num_threads(where, num_threads)
         kernels = kernels_of(dispatch.resolve_backend(where, backend, library.device))
         memory = self.flat_parameters, self.flat_buffers
+        before = self._take_pass()
         with arrays.stream_context(library):
-            run = kernels.Run(self.program, *memory, batch, training, self.seed, number, count)
+            run = kernels.Run(
+                self.program,
+                *memory,
+                batch,
+                training,
+                self.seed,
+                number,
+                count,
+                None if before is None else before[0],
+            )
             for operand, target in zip(self.program.outputs, targets, strict=True):
                 run.read(operand, target)
-        self._last = run, library, batch.num_rows
+        self._passes[:] = [(run, library, batch.num_rows)]
         if out is not None:
             return out
         answers = tuple(arrays.export_array(target, library) for target in targets)
@@ -220,17 +205,21 @@ class Network:
             Gradients that don't fit the outputs; no forward pass before.
         """
         where = f"{type(self).__name__}.backward"
-        if self._last is None:
+        last = self._take_pass()
+        if last is None:
             raise ValueError(f"{where}: `forward` must come before")
-        run, library, num_rows = self._last
-        gradients: list[Array] = []
-        for name, operand, value in self._per_output(where, "gradient", gradient):
-            native = _import(where, name, value, library)
-            shape = num_rows, operand.width
-            checked = validate.array(where, name, native, shape=shape, dtype=self.dtype)
-            gradients.append(checked)
-        with arrays.stream_context(library):
-            found = run.backward(gradients, self.flat_gradients)
+        run, library, num_rows = last
+        try:
+            gradients: list[Array] = []
+            for name, operand, value in self._per_output(where, "gradient", gradient):
+                native = _import(where, name, value, library)
+                shape = num_rows, operand.width
+                checked = validate.array(where, name, native, shape=shape, dtype=self.dtype)
+                gradients.append(checked)
+            with arrays.stream_context(library):
+                found = run.backward(gradients, self.flat_gradients)
+        finally:
+            self._passes[:] = [last]
         answers = tuple(arrays.export_array(item, library) for item in found)
         if len(answers) < 2:
             return answers[0] if answers else None
@@ -282,6 +271,12 @@ class Network:
             return out
         answers = tuple(arrays.export_array(target, library) for target in targets)
         return answers[0] if len(answers) == 1 else answers
+
+    def _take_pass(self) -> tuple[Any, Library, int] | None:
+        try:
+            return self._passes.pop()
+        except IndexError:
+            return None
 
     def _check_training(self, where: str, training: bool, num_rows: int) -> None:
         if training and num_rows < 2 and self.program.uses(BATCH_NORM):
@@ -420,96 +415,6 @@ class Network:
             "num_threads": num_threads,
         }
         return fit(self, inputs, y, loss, delta, options)
-
-    # --- parameters ------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Array]:
-        """Return copies of parameters and running statistics by name, in torch's layout.
-
-        Returns
-        -------
-        dict of ndarray
-            For `load_state_dict`, ``torch.from_numpy``, ``numpy.savez`` or safetensors.
-        """
-        return read_state(self.program, self.flat_parameters, self.flat_buffers)
-
-    def load_state_dict(self, state: Any, *, prefix: str = "", strict: bool = True) -> None:
-        """Copy parameters and running statistics in, by name.
-
-        Parameters
-        ----------
-        state : dict of arrays, torch module, or path
-            Arrays of any library, in torch's layout; a module stands for its ``state_dict()``; a
-            path is that of a ``.safetensors`` or ``.npz`` file. Pickles are not read.
-        prefix : str
-            Only names that begin with it count, and it is cut off them.
-        strict : bool
-            Whether missing and unknown names are errors; shapes always are.
-
-        Raises
-        ------
-        TypeError, ValueError
-            Names or shapes that don't fit; nothing has changed then.
-        """
-        where = f"{type(self).__name__}.load_state_dict"
-        if not isinstance(prefix, str):
-            fail(TypeError, where, "prefix", "be a word", describe(prefix))
-        validate.boolean(where, "strict", strict)
-        memory = self.flat_parameters, self.flat_buffers
-        write_state(where, self.program, state, prefix, strict, *memory)
-
-    def copy(self) -> Self:
-        """Return a network of the same program and parameters in memory of its own."""
-        other = type(self).__new__(type(self))
-        other.seed = self.seed
-        other._fill(self.program, self.flat_parameters.copy(), self.flat_buffers.copy())
-        return other
-
-    def save(self, path: files.StrPath) -> None:
-        """Write program, parameters and running statistics to an ``.npz`` file.
-
-        Parameters
-        ----------
-        path : str or path-like
-            Replaced by atomic rename.
-        """
-        files.save_npz(path, _KIND, _VERSION, *self.to_file())
-
-    @classmethod
-    def load(cls, path: files.StrPath) -> Self:
-        """Read what `save` wrote.
-
-        Parameters
-        ----------
-        path : str or path-like
-
-        Returns
-        -------
-        Network
-            Of the class that this is called on.
-
-        Raises
-        ------
-        ValueError
-            The file is cut, damaged or of another origin.
-        """
-        return cls.from_file(*files.load_npz(path, _KIND, _VERSION))
-
-    def to_file(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        """Return header and arrays of a file, for those who write more than a network."""
-        program = self.program
-        held = {name: getattr(program, name) for name in ("instructions", "constants", "widths")}
-        held |= {"parameters": self.flat_parameters, "buffers": self.flat_buffers}
-        return {"program": program.to_header(), "seed": self.seed}, held
-
-    @classmethod
-    def from_file(cls, header: Mapping[str, Any], held: Mapping[str, Array]) -> Self:
-        """Return the network of `to_file`."""
-        network = cls.__new__(cls)
-        network.seed = int(header["seed"])
-        program = Program.from_header(header["program"], held)
-        network._fill(program, held["parameters"].copy(), held["buffers"].copy())
-        return network
 
 
 def kernels_of(backend: str) -> Any:

@@ -47,7 +47,9 @@ class Run:
     seed, step : int
         Of dropout.
     num_threads : int
-        Not used: the twin works alone.
+        Of the products of dense layers.
+    before : object, optional
+        Not used: a pass whose memory could be used again.
     """
 
     def __init__(
@@ -60,10 +62,13 @@ class Run:
         seed: int,
         step: int,
         num_threads: int,
+        before: object = None,
     ) -> None:
         rows = np.arange(batch.num_rows, dtype=np.int64)
         self._program = program
-        self._pass = Pass(program, parameters, buffers, batch, rows, training, seed, step)
+        self._pass = Pass(
+            program, parameters, buffers, batch, rows, training, seed, step, num_threads
+        )
         with single_threaded:
             self._pass.forward()
 
@@ -97,7 +102,8 @@ def predict(
     with single_threaded:
         for begin in range(0, batch.num_rows, block_size):
             rows = np.arange(begin, min(begin + block_size, batch.num_rows), dtype=np.int64)
-            run = Pass(program, parameters, buffers, _gather(program, batch, rows), rows)
+            held = _gather(program, batch, rows)
+            run = Pass(program, parameters, buffers, held, rows, num_threads=num_threads)
             run.forward()
             for operand, target in zip(program.outputs, targets, strict=True):
                 target[rows] = run.column(run.values, operand)
@@ -122,7 +128,8 @@ def evaluate(
     with single_threaded:
         for begin in range(0, tables.num_rows, block_size):
             rows = np.arange(begin, min(begin + block_size, tables.num_rows), dtype=np.int64)
-            run = Pass(program, parameters, buffers, _gather(program, tables, rows), rows)
+            held = _gather(program, tables, rows)
+            run = Pass(program, parameters, buffers, held, rows, num_threads=num_threads)
             run.forward()
             for k, loss in enumerate(losses):
                 found[k, rows] = _numba_losses.evaluate(_loss_job(loss, run, tables, rows))
@@ -160,7 +167,7 @@ def _one_step(job: TrainJob, batches: _Batches, step: int, losses: Array) -> Pas
     """Return the passes of a step, whose losses are written."""
     batch, rows = batches.of_step(step)
     memory = job.state.parameters, job.buffers, batch, rows
-    run = Pass(job.program, *memory, True, job.seed, step)
+    run = Pass(job.program, *memory, True, job.seed, step, job.num_threads)
     run.forward()
     run.start_backward(inputs=False)
     tables = job.tables if job.prepare is None else batch

@@ -40,6 +40,8 @@ class Pass:
     training : bool
     seed, step : int
         Of dropout.
+    num_threads : int
+        Of the products; the rest is done by the caller's.
     """
 
     def __init__(
@@ -52,10 +54,12 @@ class Pass:
         training: bool = False,
         seed: int = 0,
         step: int = 0,
+        num_threads: int = 1,
     ) -> None:
         self._program, self._batch, self._rows = program, batch, rows
         self.parameters, self._buffers = parameters, buffers
         self._training, self._step = training, step
+        self._num_threads = num_threads
         self._key = word(seed & 0xFFFFFFFF), word(seed >> 32)
         self._statistics: dict[int, tuple[Array, Array]] = {}
         widths = program.widths[program.num_inputs :].tolist()
@@ -148,20 +152,20 @@ class Pass:
     # --- layers ----------------------------------------------------------------------------------
 
     def _dense(self, it: Instruction, number: int) -> None:
-        x = self._contiguous(self.values, it.input)
-        y = self.column(self.values, it.output)
-        y[:] = products.forward(x, self._weight(self.parameters, it))
+        x, weight = self._contiguous(self.values, it.input), self._weight(self.parameters, it)
+        y = self.values[it.output.slot]
+        products.forward(x, weight, y, it.output.begin, self._num_threads)
         self._finish(it)
 
     def _dense_backward(self, it: Instruction, number: int) -> None:
         x = self._contiguous(self.values, it.input)
         g = self._contiguous(self.gradients, it.output)
-        weight_gradient = self._weight(self.parameter_gradient, it)
-        weight_gradient += products.by_weight(g, x)
+        products.by_weight(g, x, self._weight(self.parameter_gradient, it), self._num_threads)
         self._add_bias_gradient(it)
         if it.input.slot >= self._first_slot:
-            input_gradient = self.column(self.gradients, it.input)
-            input_gradient += products.by_input(g, self._weight(self.parameters, it))
+            weight = self._weight(self.parameters, it)
+            target = self.gradients[it.input.slot], it.input.begin
+            products.by_input(g, weight, *target, self._num_threads)
 
     def _sparse_dense(self, it: Instruction, number: int) -> None:
         table = self._batch.sparse[it.input.slot]

@@ -243,7 +243,7 @@ class ElementProx(Prox):
     def _apply(self, call: Call) -> None:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             numbers = self._constants(call.steps[:, None])
-            shape = np.broadcast_shapes(*(np.shape(number) for number in numbers))
+            shape = np.broadcast(*numbers).shape
             constants = np.empty((len(numbers), *shape), call.v.dtype)
             for target, number in zip(constants, numbers, strict=True):
                 target[...] = number
