@@ -87,3 +87,22 @@ def test_low_precision_copy(cuda: Any) -> None:
     admm.sisa_step(**device, sigma=1.0, rho=1.0, copy_to=copies[1])
     assert copies[0].tobytes() == copies[1].get().tobytes()
     np.testing.assert_array_equal(copies[0], host["w"].astype(np.float16))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_rounded_state(cuda: Any, scheme: str) -> None:
+    """Duals and second moments in bfloat16, in pieces of four and one by one; lists."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    rule: dict[str, Any] = {"sigma": [1.0, 2.0], "rho": 4.0, "scheme": scheme, "seed": 2**50 + 3}
+    hosts = [problem((size,), 2, "float32", "float32") for size in (1, 7, 4096, 9001)]
+    for host in hosts:
+        for name in ("PI", "V"):
+            host[name] = host[name].astype(ml_dtypes.bfloat16)
+    lists = {name: [host[name] for host in hosts] for name in hosts[0]}
+    device = {name: [cuda.asarray(array) for array in arrays] for name, arrays in lists.items()}
+    for t in (1, 2**34):
+        admm.sisa_step(**lists, t=t, **rule)
+        admm.sisa_step(**device, t=t, **rule)
+    for name, arrays in lists.items():
+        for array, other in zip(arrays, device[name], strict=True):
+            assert other.get().tobytes() == array.tobytes(), name

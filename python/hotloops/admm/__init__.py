@@ -12,12 +12,13 @@ from hotloops.admm import partition
 from hotloops.admm._baselines import BaselineResult, fedavg, fedprox, local_sgd, scaffold
 from hotloops.admm._engine import Round
 from hotloops.admm._losses import MLP, Huber, HuberHinge, Loss, Quantile
+from hotloops.admm._nsisa_step import nsisa_step
 from hotloops.admm._orthogonalize import orthogonalize
 from hotloops.admm._result import AdmmResult
 from hotloops.admm._schedules import Balancing, Geometric, LearningRate, Power, Schedule
 from hotloops.admm._solve import solve
 from hotloops.admm._state import AdmmState
-from hotloops.admm._steps import nsisa_step, sisa_finish, sisa_step, sisa_step_client
+from hotloops.admm._steps import sisa_finish, sisa_step, sisa_step_client
 
 if TYPE_CHECKING:
     from hotloops.admm._estimators import ConsensusElasticNet as ConsensusElasticNet

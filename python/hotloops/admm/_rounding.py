@@ -31,7 +31,7 @@ class Rounding:
 def make_rounding(
     function: str, seed: int, step: int, tensors: int, clients: range, num_clients: int
 ) -> Rounding:
-    """Return the rounding of the state of some of all clients: row tensor * num_clients + client."""
+    """Return the rounding of some of all clients, whose row is tensor * num_clients + client."""
     key = validate.integer(function, "seed", seed, low=0, high=2**64 - 1)
     first = np.arange(tensors, dtype=np.uint64)[:, None] * np.uint64(num_clients)
     rows = first + np.arange(clients.start, clients.stop, dtype=np.uint64)

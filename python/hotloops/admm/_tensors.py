@@ -181,9 +181,7 @@ def collect(
             if key == "gradients":
                 tensors.gradients.append(_gradients(function, name, value, shape, tensors))
             elif key in ("duals", "moments"):
-                getattr(tensors, key).append(
-                    _client_states(function, name, value, shape, tensors)
-                )
+                getattr(tensors, key).append(_client_states(function, name, value, shape, tensors))
             elif key == "sums":
                 total = _state(function, name, value, shape, dtype, library)
                 tensors.sums.append(total.reshape(-1))

@@ -26,7 +26,7 @@ _COMMON = """seed : int
         selects any others. Limits: 2**48 steps, 2**32 chains, 2**34 coordinates.
     stream : int
         Purpose, 0 to 65535; it keeps draws of different kinds apart. 0 (the default) is the noise
-        of `hotloops.sgd`; 16 and above are free for users.
+        of `hotloops.sgd`; 16 to 65534 are free for users.
     dtype : {{"float64", "float32"}}
         Default float64.
     out : array, optional

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from hotloops._runtime import dispatch
+from hotloops.admm._rounding import Rounding
 from hotloops.admm._rule import Rule
 from hotloops.admm._tensors import PRECISIONS
 
@@ -34,18 +35,22 @@ class Bucket:
     device : torch.device
     dtype, gradient_dtype, parameter_dtype : torch.dtype
         Of the state, of the gradients, of the parameters.
+    positions : list of int
+        Of the parameters, in the group.
     parameters, gradients : list of torch.Tensor
     states : list of dict
         Of the parameters, in the optimizer.
     sizes : ndarray of int64
     sums : torch.Tensor or None
         The sums over clients, all parameters in one.
+    rounding : Rounding or None
+        Where duals and second moments are bfloat16.
     """
 
     def __init__(
         self, positions: list[int], parameters: Sequence[torch.Tensor], gradient_dtype: torch.dtype
     ) -> None:
-        self._positions = positions
+        self.positions = positions
         self._gradient_dtype = gradient_dtype
         self.parameters = [parameters[i] for i in positions]
         first = self.parameters[0]
@@ -56,12 +61,13 @@ class Bucket:
         self._client = 0
         self.states: list[dict[str, Any]] = []
         self.sums: torch.Tensor | None = None
+        self.rounding: Rounding | None = None
 
     def take(self, gradients: Sequence[torch.Tensor | None], client: int) -> None:
         """Take the gradients of all parameters that are this client's, laid out as they are."""
         self._client = client
         self.gradient_dtype = self._gradient_dtype
-        own: list[Any] = [gradients[i] for i in self._positions]
+        own: list[Any] = [gradients[i] for i in self.positions]
         if [gradient.stride() for gradient in own] != self._strides:
             own = [
                 gradient
@@ -86,6 +92,7 @@ class Bucket:
         """Run the kernel: the part of one client, the global part, or both."""
         number = 1 if clients else 0
         nothing = np.empty(0, np.uint64)
+        rounding = self.rounding if clients else None
         arguments = (
             self.sizes,
             self._weights(),
@@ -94,6 +101,7 @@ class Bucket:
             self.state_pointers("V") if clients and rule.needs_moments else None,
             None if self.sums is None else self._pointers_of_sums(self.sums),
             _pointers(self.parameters) if self.parameter_dtype in _LOW and finishes else None,
+            rounding.rows if rounding is not None else None,
             PRECISIONS[_name(self.gradient_dtype)],
             PRECISIONS[_name(self.parameter_dtype)],
             rule.kind,
@@ -102,6 +110,8 @@ class Bucket:
             rule.shrink,
             starts,
             finishes,
+            rounding.seed if rounding is not None else 0,
+            rounding.step if rounding is not None else 0,
         )
         self._run(f"admm_sisa_{_name(self.dtype)}", arguments, num_threads, found_inf)
 
@@ -125,7 +135,8 @@ class Bucket:
         """Return where the state of the client begins, for every parameter."""
         begin = _pointers([state[key] for state in self.states])
         if self._client > 0:
-            each = self.sizes.view(np.uint64) * np.uint64(self.dtype.itemsize)
+            itemsize = self.states[0][key].element_size()
+            each = self.sizes.view(np.uint64) * np.uint64(itemsize)
             begin += each * np.uint64(self._client)
         return begin
 

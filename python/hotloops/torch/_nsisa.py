@@ -61,6 +61,10 @@ class NSISA(SISA):
         As in `SISA`.
     reduce_dtype : torch.dtype, optional
         As in `SISA`.
+    state_dtype : torch.dtype, optional
+        As in `SISA`; the momentum stays float32.
+    seed : int
+        As in `SISA`.
     num_threads : int, optional
         As in `SISA`.
 
@@ -116,6 +120,8 @@ class NSISA(SISA):
         alpha: Sequence[float] | None = None,
         process_group: dist.ProcessGroup | None = None,
         reduce_dtype: torch.dtype | None = None,
+        state_dtype: torch.dtype | None = None,
+        seed: int = 0,
         num_threads: int | None = None,
     ) -> None:
         self._other = (
@@ -133,7 +139,7 @@ class NSISA(SISA):
         super().__init__(
             params, sigma, rho, beta2, eps, lam, eta, n_clients, "adam", weight_decay, decoupled,
             schedule, alpha=alpha, process_group=process_group, reduce_dtype=reduce_dtype,
-            num_threads=num_threads,
+            state_dtype=state_dtype, seed=seed, num_threads=num_threads,
         )  # fmt: skip
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:

@@ -12,13 +12,14 @@ import torch.distributed as dist
 
 from hotloops._runtime import threads, validate
 from hotloops._runtime.validate import fail
+from hotloops.admm._rounding import Rounding
 from hotloops.admm._rule import Rule, make_rule, per_client
-from hotloops.torch._buckets import Bucket, Plan, is_dense, state_dtype
+from hotloops.torch._buckets import Bucket, Plan, state_dtype
+from hotloops.torch._checks import check_float, check_parameter, check_state, check_state_dtype
 
 __all__ = ["SISA"]
 
 _SCHEMES = ("adam", "rmsprop", "adagrad", "identity", "softsign", "sigma_rho")
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _MOMENTS = ("adam", "rmsprop", "adagrad")
 # What a rule is made from, beside the schedule, the learning rate and the loss scale.
 _NUMBERS = (
@@ -69,6 +70,12 @@ class SISA(torch.optim.Optimizer):
     reduce_dtype : torch.dtype, optional
         Type of what is reduced; default that of the state. The reduced sum holds changes only, not
         the parameters, so that bfloat16 loses no more than in gradients.
+    state_dtype : torch.dtype, optional
+        ``torch.bfloat16`` stores duals and second moments in 16 bits, rounded up or down at random
+        so that they are right in the mean; computed is in float32, which the parameters, or their
+        master copies, keep. Default: as the parameters, float32 for 16-bit ones.
+    seed : int
+        Of the random bits of `state_dtype`, 0 (the default) to 2**64 - 1; part of the saved state.
     num_threads : int, optional
         Default `hotloops.get_num_threads`; never changes the result.
 
@@ -95,8 +102,9 @@ class SISA(torch.optim.Optimizer):
     infinities sits the round out and keeps its dual.
 
     With one client, parameters without a gradient are skipped; with several, a missing gradient
-    counts as zero. Class A on one device. Memory: two float32 numbers for each parameter and
-    client.
+    counts as zero. Class A on one device. Memory: two numbers of float32, or of `state_dtype`, for
+    each parameter and client. The random bits are addressed by the seed, the step, the number of
+    the parameter, the client and the element.
 
     Examples
     --------
@@ -119,7 +127,7 @@ class SISA(torch.optim.Optimizer):
     # What a copy or a pickle keeps beside PyTorch's own.
     _copied: tuple[str, ...] = (
         *("_function", "_seen", "_threads", "alpha", "n_clients", "process_group"),
-        *("reduce_dtype", "schedule"),
+        *("reduce_dtype", "schedule", "state_dtype"),
     )
 
     def __init__(
@@ -140,6 +148,8 @@ class SISA(torch.optim.Optimizer):
         alpha: Sequence[float] | None = None,
         process_group: dist.ProcessGroup | None = None,
         reduce_dtype: torch.dtype | None = None,
+        state_dtype: torch.dtype | None = None,
+        seed: int = 0,
         num_threads: int | None = None,
     ) -> None:
         self._function = type(self).__name__
@@ -151,9 +161,9 @@ class SISA(torch.optim.Optimizer):
             got = validate.describe(schedule)
             fail(TypeError, self._function, "schedule", "be a function or None", got)
         self.reduce_dtype = reduce_dtype
-        if reduce_dtype is not None and reduce_dtype not in _FLOATS:
-            got = validate.describe(reduce_dtype)
-            fail(TypeError, self._function, "reduce_dtype", "be a floating dtype", got)
+        check_float(self._function, "reduce_dtype", reduce_dtype)
+        self.state_dtype = state_dtype
+        check_state_dtype(self._function, state_dtype)
         self._threads = num_threads
         threads.resolve_num_threads(self._function, num_threads)
         self._seen: list[int] = []  # the clients of this round so far
@@ -172,6 +182,8 @@ class SISA(torch.optim.Optimizer):
             "decoupled": decoupled,
             "t": 0,
         }
+        if state_dtype is not None:
+            own["seed"] = seed
         super().__init__(params, {**own, **self._more_defaults, "lr": None, "lr_0": None})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -220,8 +232,10 @@ class SISA(torch.optim.Optimizer):
         skipped = self._infinite(found)
         if skipped and self._local_clients == 1:
             return loss
+        number = 0
         for group in self.param_groups:
-            self._step_group(group, index, starts, finishes, skipped, found)
+            self._step_group(group, number, index, starts, finishes, skipped, found)
+            number += len(group["params"])
         self._seen = [] if finishes else [*self._seen, index]
         return loss
 
@@ -252,7 +266,8 @@ class SISA(torch.optim.Optimizer):
         ValueError
             The state does not fit; nothing has changed then.
         """
-        self._check_state(state_dict)
+        low = self.state_dtype is not None
+        check_state(self._function, state_dict, self.param_groups, self._local_clients, low)
         super().load_state_dict(state_dict)
         # PyTorch casts the state to the type of the parameters; that of 16-bit ones is float32.
         saved = (i for group in state_dict["param_groups"] for i in group["params"])
@@ -261,7 +276,7 @@ class SISA(torch.optim.Optimizer):
             for key, value in state_dict["state"].get(index, {}).items():
                 if torch.is_tensor(value):
                     self.state[parameter][key] = value.detach().to(
-                        device=parameter.device, dtype=state_dtype(parameter), copy=True
+                        device=parameter.device, dtype=self._type_of(key, parameter), copy=True
                     )
         self._seen = []
 
@@ -292,17 +307,10 @@ class SISA(torch.optim.Optimizer):
     def _check_group(self, group: dict[str, Any]) -> None:
         validate.choice(self._function, "scheme", group["scheme"], _SCHEMES)
         self._rule(group, 1, 1.0)
+        if "seed" in group:
+            validate.integer(self._function, "seed", group["seed"], low=0, high=2**64 - 1)
         for parameter in group["params"]:
-            if parameter.dtype not in _FLOATS:
-                expectation = "hold floating-point tensors"
-                fail(TypeError, self._function, "params", expectation, str(parameter.dtype))
-            if parameter.device.type not in ("cpu", "cuda"):
-                expectation = "live in host memory or on a CUDA device"
-                fail(TypeError, self._function, "params", expectation, str(parameter.device))
-            if not is_dense(parameter):
-                expectation = "hold dense tensors without gaps"
-                got = f"strides {parameter.stride()}"
-                fail(ValueError, self._function, "params", expectation, got)
+            check_parameter(self._function, parameter, self.state_dtype is not None)
 
     def _check_client(self, client: int | None) -> int:
         if self._local_clients == 1:
@@ -317,31 +325,6 @@ class SISA(torch.optim.Optimizer):
             expectation = f"not come twice in a round (clients {self._seen} are done)"
             fail(ValueError, self._function, "client", expectation, str(index))
         return index
-
-    def _check_state(self, state_dict: Any) -> None:
-        name = self._function
-        groups = state_dict.get("param_groups") if isinstance(state_dict, dict) else None
-        if not isinstance(groups, list) or "state" not in state_dict:
-            got = validate.describe(state_dict)
-            fail(ValueError, name, "state_dict", "hold `state` and `param_groups`", got)
-        if len(groups) != len(self.param_groups):
-            expectation = f"have {len(self.param_groups)} groups"
-            fail(ValueError, name, "state_dict", expectation, str(len(groups)))
-        for saved, own in zip(groups, self.param_groups, strict=True):
-            if len(saved["params"]) != len(own["params"]):
-                expectation = f"have {len(own['params'])} parameters in the group"
-                fail(ValueError, name, "state_dict", expectation, str(len(saved["params"])))
-            missing = sorted(own.keys() - saved.keys() - {"initial_lr"})
-            if missing:
-                expectation = f"come from {name}"
-                fail(ValueError, name, "state_dict", expectation, f"groups without {missing}")
-            for index, parameter in zip(saved["params"], own["params"], strict=True):
-                state = state_dict["state"].get(index, {})
-                shape = (self._local_clients, parameter.numel())
-                for key in ("PI", "V", "B"):
-                    if key in state and tuple(state[key].shape) != shape:
-                        expectation = f"have `{key}` of shape {shape}"
-                        fail(ValueError, name, "state_dict", expectation, str(state[key].shape))
 
     def _infinite(self, found: torch.Tensor | None) -> bool:
         """Whether a gradient scaler found infinities, on any rank; on a GPU one client's kernel
@@ -379,9 +362,12 @@ class SISA(torch.optim.Optimizer):
             check_beta="beta2",
         )
 
+    def _client_here(self, index: int) -> int:
+        return index if self.process_group is None else dist.get_rank(self.process_group)
+
     def _own_rule(self, rule: Rule, index: int) -> Rule:
         """Return the numbers of the client whose gradients there are."""
-        at = index if self.process_group is None else dist.get_rank(self.process_group)
+        at = self._client_here(index)
         return Rule(rule.kind, rule.clients[at : at + 1].copy(), rule.scale, rule.shrink)
 
     def _rule_now(self, group: dict[str, Any], factor: float) -> Rule:
@@ -394,8 +380,8 @@ class SISA(torch.optim.Optimizer):
         return known[1]
 
     def _step_group(
-        self, group: dict[str, Any], index: int, starts: bool, finishes: bool, skipped: bool,
-        found: torch.Tensor | None,
+        self, group: dict[str, Any], number: int, index: int, starts: bool, finishes: bool,
+        skipped: bool, found: torch.Tensor | None,
     ) -> None:  # fmt: skip
         if starts:
             group["t"] += 1
@@ -411,6 +397,8 @@ class SISA(torch.optim.Optimizer):
         buckets = self._buckets(group, index)
         for bucket in buckets:
             bucket.sums = None if at_once else self._sums_of(bucket)
+            if self.state_dtype is not None:
+                bucket.rounding = self._rounding(bucket, group, number, index)
             if skipped:
                 self._sit_out(bucket, index, float(own.clients[0, 0]), starts)
             else:
@@ -431,6 +419,11 @@ class SISA(torch.optim.Optimizer):
             rule, clients=True, starts=starts, finishes=finishes,
             num_threads=self._num_threads(), found_inf=found,
         )  # fmt: skip
+
+    def _rounding(self, bucket: Bucket, group: dict[str, Any], number: int, index: int) -> Rounding:
+        """Return the random bits of a client; `number` is that of the group's first parameter."""
+        first = (np.array(bucket.positions, np.uint64) + np.uint64(number)) * self.n_clients
+        return Rounding(first + np.uint64(self._client_here(index)), group["seed"], group["t"])
 
     def _num_threads(self) -> int:
         return threads.resolve_num_threads(self._function, self._threads)
@@ -464,13 +457,18 @@ class SISA(torch.optim.Optimizer):
         return gradient
 
     def _make_state(self, state: dict[str, Any], parameter: torch.Tensor, moments: bool) -> None:
-        dtype = state_dtype(parameter)
         shape = (self._local_clients, parameter.numel())
         for key in ("PI", "V") if moments else ("PI",):
             if key not in state:
-                state[key] = torch.zeros(shape, dtype=dtype, device=parameter.device)
+                own = self._type_of(key, parameter)
+                state[key] = torch.zeros(shape, dtype=own, device=parameter.device)
+        dtype = state_dtype(parameter)
         if dtype != parameter.dtype and "master" not in state:
             state["master"] = parameter.detach().to(dtype)
+
+    def _type_of(self, key: str, parameter: torch.Tensor) -> torch.dtype:
+        low = self.state_dtype if key in ("PI", "V") else None
+        return low or state_dtype(parameter)
 
     def _sums_of(self, bucket: Bucket) -> torch.Tensor:
         """Return the sums over clients: one buffer, so that it is reduced in one call."""
