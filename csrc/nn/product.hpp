@@ -36,7 +36,7 @@ constexpr int product_rows = 4;  // sixteen registers
 #endif
 
 template <class T>
-constexpr std::int64_t panel_width = product_packs* LaneTraits<typename PackOf<T>::Type>::lanes;
+constexpr std::int64_t panel_width = product_packs * LaneTraits<typename PackOf<T>::Type>::lanes;
 
 // The panel [j, j + count) of b, [k, k + depth): row after row, filled up with zeros.
 template <class T>
