@@ -51,8 +51,8 @@ set(HOTLOOPS_ISA_FLAGS_base "")
 set(HOTLOOPS_ISA_FLAGS_v3 -march=x86-64-v3)
 set(HOTLOOPS_ISA_FLAGS_v4 -march=x86-64-v4 -mprefer-vector-width=512)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 14)
-    # gcc's own AVX-512 header sets off this warning (GCC bug 105593).
-    list(APPEND HOTLOOPS_ISA_FLAGS_v4 -Wno-maybe-uninitialized)
+    # gcc's own AVX-512 header sets off these warnings (GCC bug 105593), the second under sanitizers.
+    list(APPEND HOTLOOPS_ISA_FLAGS_v4 -Wno-maybe-uninitialized -Wno-uninitialized)
 endif()
 check_cxx_source_compiles(
     "#if !defined(__x86_64__)\n#error\n#endif\nint main() { return 0; }" HOTLOOPS_X86_64)
