@@ -2,7 +2,7 @@
 #   cpu*.cpp         compiled once per instruction-set level, into _core
 #   bind.cpp, bind_*.cpp (but not bind_cuda*)  compiled once, into _core
 #   cuda*.cu, bind_cuda*.cpp                   into _cuda, when that is built
-#   step*.hpp, *kernels.hpp, custom*.cuh and what those include   installed with the headers of the package
+#   step*.hpp, *kernels.hpp, program.hpp, custom*.cuh and what those include   installed with the headers of the package
 
 set(HOTLOOPS_DRIVER_LIST "${CMAKE_CURRENT_BINARY_DIR}/driver_objects.txt")
 
@@ -94,8 +94,8 @@ function(hotloops_add_family name)
     endif()
 
     install(DIRECTORY csrc/${name} DESTINATION hotloops/include/hotloops
-        FILES_MATCHING PATTERN "step*.hpp" PATTERN "*kernels.hpp" PATTERN "custom*.cuh"
-        PATTERN "cuda_chain.cuh" PATTERN "cuda_lane.cuh")
+        FILES_MATCHING PATTERN "step*.hpp" PATTERN "*kernels.hpp" PATTERN "program.hpp"
+        PATTERN "custom*.cuh" PATTERN "cuda_chain.cuh" PATTERN "cuda_lane.cuh")
 endfunction()
 
 # A weak symbol in a driver object may be chosen by the linker for every level, and then a processor

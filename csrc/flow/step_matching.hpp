@@ -2,6 +2,8 @@
 // of the path there. Class A; the twin is python/hotloops/flow/_matching_batch.py.
 #pragma once
 
+#include <cstdint>
+
 #include "../core/config.hpp"
 
 namespace hl {
