@@ -117,6 +117,7 @@ function(hotloops_install_headers)
     install(DIRECTORY csrc/core DESTINATION hotloops/include/hotloops
         FILES_MATCHING PATTERN "*.hpp" PATTERN "*.cuh" PATTERN "rtc/cstdint"
         PATTERN "bind*.hpp" EXCLUDE
+        PATTERN "blocks.hpp" EXCLUDE
         PATTERN "cublas.hpp" EXCLUDE
         PATTERN "cuda_launch.hpp" EXCLUDE
         PATTERN "dispatch.hpp" EXCLUDE

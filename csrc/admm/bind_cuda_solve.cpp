@@ -8,8 +8,6 @@ namespace py = pybind11;
 namespace hl {
 namespace {
 
-using Address = std::uintptr_t;
-
 // Addresses of device memory; _cuda.py has checked what they lead to. `clients` is a table of
 // AdmmRows in words of 64 bits.
 template <class T, class Kernel>
@@ -46,9 +44,8 @@ void define_gradient(py::module_& module, const char* name, Kernel kernel) {
                                          pointer<T>(slopes),
                                          pointer<T>(losses),
                                          pointer<T>(strands)};
-        make_current(device);
-        const CudaCall where{pointer<void>(stream), nullptr, 0};
-        throw_status(kernel(&job, dense ? 1 : 0, &where));
+        on_stream(device, stream,
+                  [&](const CudaCall* where) { return kernel(&job, dense ? 1 : 0, where); });
     });
 }
 
@@ -86,9 +83,7 @@ void define_round(py::module_& module, const char* name, Kernel kernel) {
                                       pointer<T>(gradient),
                                       pointer<double>(sums),
                                       1};
-            make_current(device);
-            const CudaCall where{pointer<void>(stream), nullptr, 0};
-            throw_status(kernel(&job, &where));
+            on_stream(device, stream, [&](const CudaCall* where) { return kernel(&job, where); });
         });
 }
 

@@ -42,9 +42,7 @@ void define_sisa(py::module_& module, const char* name, Kernel kernel) {
                                 1},
                                chunks,
                                pointer<const float>(found_inf)};
-        make_current(device);
-        const CudaCall where{pointer<void>(stream), nullptr, 0};
-        throw_status(kernel(&call, &where));
+        on_stream(device, stream, [&](const CudaCall* where) { return kernel(&call, where); });
     });
 }
 
@@ -66,9 +64,7 @@ void define_momentum(py::module_& module, const char* name, Kernel kernel) {
                                         1},
                                        chunks,
                                        pointer<const float>(found_inf)};
-            make_current(device);
-            const CudaCall where{pointer<void>(stream), nullptr, 0};
-            throw_status(kernel(&call, &where));
+            on_stream(device, stream, [&](const CudaCall* where) { return kernel(&call, where); });
         });
 }
 

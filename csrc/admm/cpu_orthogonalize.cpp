@@ -4,6 +4,7 @@
 // multiply-adds where the level has them.
 #include "../core/interrupt.hpp"
 #include "../core/math.hpp"
+#include "../core/pack_memory.hpp"
 #include "../core/pool.hpp"
 #include "orthogonalize.hpp"
 
@@ -18,17 +19,6 @@ constexpr int tile_packs = 4;
 #else
 constexpr int tile_packs = 2;  // sixteen registers
 #endif
-
-template <class T>
-struct PackOf;
-template <>
-struct PackOf<float> {
-    using Type = f32v;
-};
-template <>
-struct PackOf<double> {
-    using Type = f64v;
-};
 
 // Dimensions are padded with zeros, which the iteration keeps, to whole packs and tiles.
 template <class V>

@@ -31,17 +31,6 @@ Status linear_task(const RowsTask<double>&);
 Status network_task(const RowsTask<float>&);
 Status network_task(const RowsTask<double>&);
 
-template <class T>
-struct PackOf;
-template <>
-struct PackOf<float> {
-    using type = f32v;
-};
-template <>
-struct PackOf<double> {
-    using type = f64v;
-};
-
 }  // namespace admm
 }  // namespace HL_ISA_NAMESPACE
 }  // namespace hl

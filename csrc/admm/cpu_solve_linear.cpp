@@ -75,7 +75,7 @@ HL_INLINE void load_targets(const RowsTask<T>& task, Chunk<T>& chunk) {
 
 template <class Loss, class T>
 HL_INLINE void evaluate(const RowsTask<T>& task, Chunk<T>& chunk) {
-    using V = typename PackOf<T>::type;
+    using V = typename PackOf<T>::Type;
     const T shape[2] = {static_cast<T>(task.call.model.shape[0]),
                         static_cast<T>(task.call.model.shape[1])};
     for (std::int64_t j = 0; j < chunk_rows; j += LaneTraits<V>::lanes) {

@@ -20,7 +20,7 @@ template <int count, int packs, class T>
 HL_INLINE void product_tile(std::int64_t inner, const T* a, std::int64_t row_step,
                             std::int64_t inner_step, const T* b, std::int64_t b_width, T* c,
                             std::int64_t c_width) {
-    using V = typename PackOf<T>::type;
+    using V = typename PackOf<T>::Type;
     constexpr int lanes = LaneTraits<V>::lanes;
     V sums[count][packs];
     for (int r = 0; r < count; ++r) {
@@ -63,7 +63,7 @@ template <class T>
 HL_NOINLINE void product_edge(std::int64_t rows, std::int64_t inner, const T* a,
                               std::int64_t row_step, std::int64_t inner_step, const T* b,
                               std::int64_t columns, std::int64_t width, T* c, T* scratch) {
-    constexpr int lanes = LaneTraits<typename PackOf<T>::type>::lanes;
+    constexpr int lanes = LaneTraits<typename PackOf<T>::Type>::lanes;
     T* const b_panel = scratch;
     T* const c_panel = scratch + inner * lanes;
     for (std::int64_t i = 0; i < inner; ++i) {
@@ -85,7 +85,7 @@ template <class T>
 HL_NOINLINE void add_product(std::int64_t rows, std::int64_t inner, std::int64_t columns,
                              const T* a, std::int64_t row_step, std::int64_t inner_step, const T* b,
                              T* c, T* scratch) {
-    constexpr int lanes = LaneTraits<typename PackOf<T>::type>::lanes;
+    constexpr int lanes = LaneTraits<typename PackOf<T>::Type>::lanes;
     std::int64_t j = 0;
     for (; j + 2 * lanes <= columns; j += 2 * lanes)
         product_panel<2>(rows, inner, a, row_step, inner_step, b + j, columns, c + j, columns);
@@ -205,7 +205,7 @@ struct Network {
     }
 
     HL_MEMBER void activate_layer(std::int64_t l, std::int64_t count) {
-        using V = typename PackOf<T>::type;
+        using V = typename PackOf<T>::Type;
         T *h = active + units[l + 1], *s = slope + units[l + 1];
         for (std::int64_t k = 0; k < count * width(l + 1); k += LaneTraits<V>::lanes) {
             V derivative;
@@ -234,7 +234,7 @@ struct Network {
 
     // log sum exp(z) - z_y, from z less its largest entry.
     HL_MEMBER double softmax_head(std::int64_t count) {
-        using V = typename PackOf<T>::type;
+        using V = typename PackOf<T>::Type;
         const std::int64_t outputs = width(layers);
         T* const z = active + units[layers];
         T own[network_rows];

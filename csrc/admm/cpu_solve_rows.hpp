@@ -68,7 +68,7 @@ HL_INLINE T fold_strands(T* s) {
 // Products of `count` dense rows with w: their chains of additions run side by side.
 template <int count, class T>
 HL_INLINE void dense_products(const T* const* rows, const T* w, std::int64_t columns, T* z) {
-    using V = typename PackOf<T>::type;
+    using V = typename PackOf<T>::Type;
     constexpr int lanes = LaneTraits<V>::lanes;
     constexpr int packs = static_cast<int>(num_strands) / lanes;
     V sums[count][packs] = {};
@@ -142,7 +142,7 @@ HL_INLINE V in_rows(V x, std::uint32_t mask, int first) {
 // The products of the rows of a tile with w, each summed in the order of its columns.
 template <class T>
 HL_INLINE void tile_products(const AdmmRows<T>& rows, std::int64_t tile, const T* w, T* z) {
-    using V = typename PackOf<T>::type;
+    using V = typename PackOf<T>::Type;
     constexpr int lanes = LaneTraits<V>::lanes;
     constexpr int packs = static_cast<int>(admm_tile_rows) / lanes;
     V sums[packs] = {};
@@ -158,7 +158,7 @@ HL_INLINE void tile_products(const AdmmRows<T>& rows, std::int64_t tile, const T
 template <class T>
 HL_INLINE void add_tile(const AdmmRows<T>& rows, std::int64_t tile, const T* slope,
                         T* HL_RESTRICT columns) {
-    using V = typename PackOf<T>::type;
+    using V = typename PackOf<T>::Type;
     constexpr int lanes = LaneTraits<V>::lanes;
     constexpr int packs = static_cast<int>(admm_tile_rows) / lanes;
     V own[packs];

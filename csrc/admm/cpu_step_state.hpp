@@ -1,6 +1,7 @@
 // The duals and second moments of one client in a block, wherever and however they are stored.
 #pragma once
 
+#include "../core/pack_memory.hpp"
 #include "step_kernels.hpp"
 
 namespace hl {

@@ -7,9 +7,6 @@
 
 namespace hl {
 
-// The stream of docs/random.md.
-constexpr std::uint32_t rounding_stream = 0xffff;
-
 // Words of state that is kept in bfloat16; without `rows` it has the precision of w. Element j of a
 // tensor takes word j % 4 of block j / 4 in the row of its tensor and client: the low half rounds
 // the dual, the high half the second moment.
@@ -23,9 +20,9 @@ inline namespace HL_ISA_NAMESPACE {
 
 template <class U>
 HL_INLINE PhiloxBlock<U> rounding_words(const RoundedState& state, std::uint64_t row, U block) {
+    const std::uint32_t stream = static_cast<std::uint32_t>(Stream::rounding);
     const PhiloxBlock<U> counter{{U{} + static_cast<std::uint32_t>(state.step),
-                                  U{} + counter_word_1(state.step, rounding_stream), U{} + row,
-                                  block}};
+                                  U{} + counter_word_1(state.step, stream), U{} + row, block}};
     return philox4x32(counter, philox_key(state.seed));
 }
 

@@ -8,8 +8,10 @@
 
 namespace hl {
 
+using Address = std::uintptr_t;
+
 template <class T>
-T* pointer(std::uintptr_t address) {
+T* pointer(Address address) {
     return reinterpret_cast<T*>(address);
 }
 
@@ -20,6 +22,14 @@ inline void make_current(int device) {
     int current = -1;
     throw_status(cuda_status("cudaGetDevice", cudaGetDevice(&current)));
     if (current != device) throw_status(cuda_status("cudaSetDevice", cudaSetDevice(device)));
+}
+
+// Calls launch(CudaCall) on the caller's device and stream.
+template <class Launch>
+void on_stream(int device, Address stream, const Launch& launch) {
+    make_current(device);
+    const CudaCall call{pointer<void>(stream), nullptr, 0};
+    throw_status(launch(&call));
 }
 
 }  // namespace hl

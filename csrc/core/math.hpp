@@ -17,6 +17,16 @@ using WordsOf = typename LaneTraits<V>::Words;
 template <class V>
 constexpr bool is_single = sizeof(RealOf<V>) == 4;
 
+// |x|.
+template <class V>
+HL_INLINE V magnitude(V x) {
+    if constexpr (is_single<V>) {
+        return as_real(as_words(x) & 0x7fffffffu);
+    } else {
+        return as_real(as_words(x) & 0x7fffffffffffffffu);
+    }
+}
+
 // log(1 + f) for sqrt(1/2) - 1 <= f <= sqrt(2) - 1: f - f^2/2 + f^3 P(f).
 template <class V>
 HL_INLINE V log1p_reduced_f32(V f) {

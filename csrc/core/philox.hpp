@@ -31,7 +31,8 @@ enum class Stream : std::uint32_t {
     path_noise = 13,
     weights = 14,
     dropout = 15,
-    user = 16,
+    user = 16,  // from here on
+    rounding = 65535,
 };
 
 constexpr std::uint32_t philox_multiplier_0 = 0xD2511F53u;

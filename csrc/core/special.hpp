@@ -18,15 +18,6 @@ HL_INLINE V clamp(V x, RealOf<V> bound) {
     return x < -high ? V(-high) : x;
 }
 
-template <class V>
-HL_INLINE V magnitude(V x) {
-    if constexpr (is_single<V>) {
-        return as_real(as_words(x) & 0x7fffffffu);
-    } else {
-        return as_real(as_words(x) & 0x7fffffffffffffffu);
-    }
-}
-
 // The magnitude of `value` with the sign of `sign`.
 template <class V>
 HL_INLINE V with_sign_of(V sign, V value) {

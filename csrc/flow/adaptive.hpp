@@ -2,6 +2,7 @@
 // the continuous extension.
 #pragma once
 
+#include "../core/pack_memory.hpp"
 #include "integrate.hpp"
 
 namespace hl {

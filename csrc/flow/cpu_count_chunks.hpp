@@ -4,6 +4,7 @@
 // Poisson counts.
 #pragma once
 
+#include "../core/pack_memory.hpp"
 #include "counts_kernels.hpp"
 #include "step_counts.hpp"
 

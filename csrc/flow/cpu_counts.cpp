@@ -1,6 +1,7 @@
 // Counts in bulk. A task is a number of whole rows, or a part of a long one.
 #include "cpu_counts.hpp"
 
+#include "../core/blocks.hpp"
 #include "cpu_count_chunks.hpp"
 
 namespace hl {
@@ -49,10 +50,6 @@ struct Gamma {
 // --- tasks ---------------------------------------------------------------------------------------
 
 constexpr std::int64_t elements_per_task = 1 << 14;
-
-HL_INLINE std::int64_t smaller(std::int64_t a, std::int64_t b) {
-    return a < b ? a : b;
-}
 
 // Rows of a task; a long row is cut into parts of whole chunks.
 struct Cut {

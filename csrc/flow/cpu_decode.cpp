@@ -5,6 +5,7 @@
 
 #include "cpu_counts.hpp"
 
+#include "../core/pack_memory.hpp"
 #include "../nn/product.hpp"
 #include "cpu_count_chunks.hpp"
 

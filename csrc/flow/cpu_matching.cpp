@@ -1,6 +1,7 @@
 // Batches of flow matching, made row by row: everything drawn is a function of the seed, the step
 // and the position in the batch.
 #include "../core/normal.hpp"
+#include "../core/pack_memory.hpp"
 #include "matching_kernels.hpp"
 #include "step_matching.hpp"
 
@@ -10,15 +11,6 @@ namespace flow {
 namespace {
 
 constexpr std::int32_t no_rows = 1;  // what NnPrepare returns for a step that isn't there
-
-template <class T>
-struct PackOf {
-    using Type = f32v;
-};
-template <>
-struct PackOf<double> {
-    using Type = f64v;
-};
 
 struct Choices {
     double time, condition, attribute;

@@ -19,7 +19,6 @@ namespace py = pybind11;
 namespace hl {
 namespace {
 
-using Address = std::uintptr_t;
 using Addresses = std::vector<Address>;
 // indptr, indices, values, columns, transform, totals
 using Table = std::tuple<Address, Address, Address, std::int64_t, std::int64_t, Address>;
@@ -48,9 +47,7 @@ NnSparse<T> sparse_of(const Table& table) {
 template <class Job>
 void call(Status (*kernel)(const Job*, const CudaCall*), const Job& job, int device,
           Address stream) {
-    make_current(device);
-    const CudaCall where{pointer<void>(stream), nullptr, 0};
-    throw_status(kernel(&job, &where));
+    on_stream(device, stream, [&](const CudaCall* where) { return kernel(&job, where); });
 }
 
 std::vector<NnInstruction> read_instructions(const Array<std::int64_t>& fields,

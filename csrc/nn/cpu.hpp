@@ -1,32 +1,15 @@
 // What the drivers of small networks share.
 #pragma once
 
+#include "../core/blocks.hpp"
 #include "../core/interrupt.hpp"
+#include "../core/pack_memory.hpp"
 #include "../core/pool.hpp"
 #include "pass.hpp"
 #include "step_activations.hpp"
 
 namespace hl {
 inline namespace HL_ISA_NAMESPACE {
-
-template <class T>
-struct PackOf;
-template <>
-struct PackOf<float> {
-    using Type = f32v;
-};
-template <>
-struct PackOf<double> {
-    using Type = f64v;
-};
-
-HL_INLINE std::int64_t smaller(std::int64_t a, std::int64_t b) {
-    return a < b ? a : b;
-}
-
-HL_INLINE std::int64_t larger(std::int64_t a, std::int64_t b) {
-    return a > b ? a : b;
-}
 
 template <class T>
 HL_INLINE std::int64_t table_row(const NnTables<T>& tables, std::int64_t r) {

@@ -1,7 +1,7 @@
 // Rows of a matrix to the columns of a tile and back, a pack of rows or of columns at a time.
 #pragma once
 
-#include "../core/pack.hpp"
+#include "../core/pack_memory.hpp"
 
 namespace hl {
 inline namespace HL_ISA_NAMESPACE {

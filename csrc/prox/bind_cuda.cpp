@@ -10,14 +10,10 @@ namespace py = pybind11;
 namespace hl {
 namespace {
 
-using Address = std::uintptr_t;
-
 template <class Job>
 void call(Status (*kernel)(const Job*, const CudaCall*), const Job& job, int device,
           Address stream) {
-    make_current(device);
-    const CudaCall where{pointer<void>(stream), nullptr, 0};
-    throw_status(kernel(&job, &where));
+    on_stream(device, stream, [&](const CudaCall* where) { return kernel(&job, where); });
 }
 
 // _cuda.py has checked what the addresses lead to.

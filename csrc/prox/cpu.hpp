@@ -1,7 +1,9 @@
 // What the drivers of the proximal operators share, and the names of the kernels.
 #pragma once
 
+#include "../core/blocks.hpp"
 #include "../core/interrupt.hpp"
+#include "../core/pack_memory.hpp"
 #include "../core/pool.hpp"
 #include "kernels.hpp"
 
@@ -10,10 +12,6 @@ inline namespace HL_ISA_NAMESPACE {
 
 constexpr std::int64_t elements_per_task = 1 << 15;
 constexpr std::int64_t elements_per_piece = 1 << 12;  // stay in L1 between check and work
-
-HL_INLINE std::int64_t smaller(std::int64_t a, std::int64_t b) {
-    return a < b ? a : b;
-}
 
 // Rows of this length that make one task.
 HL_INLINE std::int64_t rows_per_task(std::int64_t columns) {
@@ -39,17 +37,6 @@ HL_INLINE Range rows_of(const Job& job, std::int64_t task) {
     const std::int64_t from_start = (job.rows + each - 1) / each - 1 - task;
     return {from_start * each, smaller((from_start + 1) * each, job.rows)};
 }
-
-template <class T>
-struct PackOf;
-template <>
-struct PackOf<float> {
-    using Type = f32v;
-};
-template <>
-struct PackOf<double> {
-    using Type = f64v;
-};
 
 // Zero times a finite number is a zero; zero times any other is not a number, and stays so in sums.
 template <class T>

@@ -12,7 +12,7 @@ template <class T>
 constexpr WordsOf<T> magnitude_bits = static_cast<WordsOf<T>>(~WordsOf<T>{0}) >> 1;
 
 template <class T>
-HL_INLINE WordsOf<T> magnitude(T x) {
+HL_INLINE WordsOf<T> bits_of_magnitude(T x) {
     return as_words(x) & magnitude_bits<T>;
 }
 
@@ -42,16 +42,16 @@ HL_INLINE std::int64_t count_from_key(const T* x, std::int64_t count, Key key) {
             total += static_cast<std::int64_t>(found[lane]);
     }
     for (; j < count; ++j)
-        total += magnitude(x[j]) >= key ? 1 : 0;
+        total += bits_of_magnitude(x[j]) >= key ? 1 : 0;
     return total;
 }
 
 template <class T>
 HL_INLINE auto find_cut(const T* x, std::int64_t count, std::int64_t keep) {
-    using Key = decltype(magnitude(T{}));
+    using Key = decltype(bits_of_magnitude(T{}));
     Key high = 0;
     for (std::int64_t j = 0; j < count; ++j) {
-        const Key key = magnitude(x[j]);
+        const Key key = bits_of_magnitude(x[j]);
         high = key > high ? key : high;
     }
     Key low = 0;  // as many reach it as are wanted, or more; fewer reach `high`
@@ -80,7 +80,7 @@ Status top_task(void* context, std::int64_t task) {
         T* const out = job.out + row * job.columns;
         auto cut = find_cut(v, job.columns, job.keep);
         for (std::int64_t j = 0; j < job.columns; ++j) {
-            const auto key = magnitude(v[j]);
+            const auto key = bits_of_magnitude(v[j]);
             const bool kept = key > cut.key || (key == cut.key && cut.ties-- > 0);
             out[j] = kept ? v[j] : T(0);
         }

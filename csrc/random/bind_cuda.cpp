@@ -16,10 +16,10 @@ template <class T>
 void define_fill(py::module_& module, const char* name, Fill<T> fill) {
     module.def(
         name,
-        [fill](std::uintptr_t out, std::uint64_t seed, std::uint32_t stream_of_numbers,
-               std::uintptr_t steps, std::int64_t num_steps, std::uintptr_t chains,
-               std::int64_t num_chains, std::int64_t first_coordinate, std::int64_t num_coordinates,
-               int device, std::uintptr_t stream) {
+        [fill](Address out, std::uint64_t seed, std::uint32_t stream_of_numbers, Address steps,
+               std::int64_t num_steps, Address chains, std::int64_t num_chains,
+               std::int64_t first_coordinate, std::int64_t num_coordinates, int device,
+               Address stream) {
             const RandomGrid grid{seed,
                                   stream_of_numbers,
                                   pointer<const std::int64_t>(steps),
@@ -29,22 +29,21 @@ void define_fill(py::module_& module, const char* name, Fill<T> fill) {
                                   first_coordinate,
                                   num_coordinates,
                                   1};
-            const CudaCall call{pointer<void>(stream), nullptr, 0};
-            make_current(device);
-            throw_status(fill(&grid, pointer<T>(out), &call));
+            on_stream(device, stream,
+                      [&](const CudaCall* call) { return fill(&grid, pointer<T>(out), call); });
         },
         py::arg("out"), py::arg("seed"), py::arg("stream_of_numbers"), py::arg("steps"),
         py::arg("num_steps"), py::arg("chains"), py::arg("num_chains"), py::arg("first_coordinate"),
         py::arg("num_coordinates"), py::arg("device"), py::arg("stream"));
 }
 
-void philox(std::uintptr_t counters, std::uintptr_t keys, std::int64_t count, std::uintptr_t out,
-            int device, std::uintptr_t stream) {
-    const CudaCall call{pointer<void>(stream), nullptr, 0};
-    make_current(device);
-    throw_status(hl_cuda_random_philox(pointer<const std::uint32_t>(counters),
-                                       pointer<const std::uint32_t>(keys), count,
-                                       pointer<std::uint32_t>(out), &call));
+void philox(Address counters, Address keys, std::int64_t count, Address out, int device,
+            Address stream) {
+    on_stream(device, stream, [&](const CudaCall* call) {
+        return hl_cuda_random_philox(pointer<const std::uint32_t>(counters),
+                                     pointer<const std::uint32_t>(keys), count,
+                                     pointer<std::uint32_t>(out), call);
+    });
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "../core/interrupt.hpp"
 #include "../core/normal.hpp"
+#include "../core/pack_memory.hpp"
 #include "../core/pool.hpp"
 
 namespace hl {

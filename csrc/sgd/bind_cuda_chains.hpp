@@ -13,8 +13,6 @@ namespace hl {
 
 namespace py = pybind11;
 
-using Address = std::uintptr_t;
-
 inline void require(bool condition, const char* message) {
     if (!condition) throw py::value_error(message);
 }

@@ -3,6 +3,7 @@
 // caller has it.
 #pragma once
 
+#include "../core/pack_memory.hpp"
 #include "cuda_lane.cuh"
 #include "step_rules.hpp"
 #include "step_statistics.hpp"

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../core/cuda_device.cuh"
+#include "../core/pack_memory.hpp"
 #include "step.hpp"
 
 namespace hl {

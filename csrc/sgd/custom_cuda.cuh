@@ -11,6 +11,7 @@
 #pragma once
 
 #include "../core/cuda_device.cuh"
+#include "../core/pack_memory.hpp"
 #include "cuda_chain.cuh"
 #include "step.hpp"
 

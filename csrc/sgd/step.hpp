@@ -15,16 +15,6 @@ HL_INLINE V sgd_update(V theta, V step_size, V gradient) {
     return theta - step_size * gradient;
 }
 
-// |x|.
-template <class V>
-HL_INLINE V magnitude(V x) {
-    if constexpr (is_single<V>) {
-        return as_real(as_words(x) & 0x7fffffffu);
-    } else {
-        return as_real(as_words(x) & 0x7fffffffffffffffu);
-    }
-}
-
 // False for NaN too.
 template <class V>
 HL_INLINE auto within(V x, RealOf<V> limit) {

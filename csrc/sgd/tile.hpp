@@ -4,7 +4,9 @@
 
 #include <cstdlib>
 
+#include "../core/blocks.hpp"
 #include "../core/interrupt.hpp"
+#include "../core/pack_memory.hpp"
 #include "../core/pool.hpp"
 #include "step.hpp"
 #include "step_rules.hpp"
@@ -267,16 +269,6 @@ static HL_NOINLINE void apply_rules(Tile<V>& tile, std::int64_t step) {
             range.add(next[i], chains.divergence_limit);
         tile.range[j] = range;
     }
-}
-
-// Where the block of steps that starts at `step` ends: a few thousand coordinate updates later, so
-// that an interrupt is seen soon, and before the step's low counter word wraps.
-HL_INLINE std::int64_t block_end(std::int64_t step, std::int64_t end, std::int64_t step_cost) {
-    constexpr std::int64_t block_cost = 100000;
-    const std::int64_t wrap = ((step >> 32) + 1) << 32;
-    std::int64_t until = step + 1 + block_cost / (step_cost + 1);
-    until = until < end ? until : end;
-    return until < wrap ? until : wrap;
 }
 
 template <class Real, class Parameters>

@@ -3,6 +3,7 @@
 // stays in registers.
 #pragma once
 
+#include "../core/pack_memory.hpp"
 #include "step_statistics.hpp"
 
 namespace hl {

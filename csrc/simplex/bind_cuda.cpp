@@ -10,8 +10,6 @@ namespace py = pybind11;
 namespace hl {
 namespace {
 
-using Address = std::uintptr_t;
-
 void require(bool condition, const char* message) {
     if (!condition) throw py::value_error(message);
 }

@@ -205,21 +205,6 @@ HL_INLINE V add_term(RealOf<V> weight, const ValueAndSlope<V>& q, RowValues<V>& 
     return slope;
 }
 
-template <class V>
-HL_INLINE ValueAndSlope<V> profile_of(const RowSum<V>& sum, V y) {
-    const auto& p = sum.p;
-    switch (p.profile) {
-        case SimplexProfile::power_utility:
-            return power_profile(y, p.coefficients[0]);
-        case SimplexProfile::log_utility:
-            return log_profile(y);
-        case SimplexProfile::exponential_utility:
-            return exponential_profile(y, p.coefficients[0]);
-        default:
-            return polynomial_profile(y, sum.a, p.num_coefficients);
-    }
-}
-
 // The polynomials of four rows at once, whose chains of instructions run side by side.
 template <class V>
 HL_INLINE void add_polynomials(RowSum<V>& sum, std::int64_t first, std::int64_t last,
@@ -264,7 +249,7 @@ HL_INLINE void add_rows(RowSum<V>& sum, std::int64_t first, std::int64_t last,
     } else {
         for (std::int64_t row = first; row < last; ++row) {
             V& y = sum.y[row - first];
-            y = add_term(p.weights[row], profile_of(sum, y), values);
+            y = add_term(p.weights[row], row_profile(sum.p, y, sum.a), values);
         }
     }
     sum.add_columns(first, last);
@@ -347,7 +332,7 @@ HL_INLINE void evaluate_batch(RowSum<V>& sum, const Place<V>& place, V* gradient
             V y = sum.shift;
             for (std::int64_t s = 0; s < d; ++s)
                 y = multiply_add(columns[s], sum.x[s], y);
-            const ValueAndSlope<V> q = profile_of(sum, y);
+            const ValueAndSlope<V> q = row_profile(sum.p, y, sum.a);
             const V slope = weight * q.slope;
             values.value = multiply_add(weight, q.value, values.value);
             values.slope += slope;

@@ -145,27 +145,13 @@ struct RidgeSumEvaluation {
             extra[1] += own;
             return own;
         }
-        const ValueAndSlope<T> q = profile_of(row, y);
+        const bool own_polynomial = p.profile == SimplexProfile::row_polynomials;
+        const std::int64_t at = own_polynomial ? row * p.num_coefficients : 0;
+        const ValueAndSlope<T> q = row_profile(p, y, p.coefficients + at);
         const T own = weight * q.slope;
         extra[0] = multiply_add(weight, q.value, extra[0]);
         extra[1] += own;
         return own;
-    }
-
-    HL_DEVICE_MEMBER ValueAndSlope<T> profile_of(std::int64_t row, T y) const {
-        switch (p.profile) {
-            case SimplexProfile::power_utility:
-                return power_profile(y, p.coefficients[0]);
-            case SimplexProfile::log_utility:
-                return log_profile(y);
-            case SimplexProfile::exponential_utility:
-                return exponential_profile(y, p.coefficients[0]);
-            case SimplexProfile::row_polynomials:
-                return polynomial_profile(y, p.coefficients + row * p.num_coefficients,
-                                          p.num_coefficients);
-            default:
-                return polynomial_profile(y, p.coefficients, p.num_coefficients);
-        }
     }
 
     // Brings columns s.. of some rows to the tile of this warp.

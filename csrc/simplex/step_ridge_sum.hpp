@@ -75,6 +75,21 @@ HL_INLINE ValueAndSlope<V> exponential_profile(V y, RealOf<V> aversion) {
     return {V(utility / aversion), V(-utility)};
 }
 
+// q at y; `polynomial` is that of the row, where rows have their own.
+template <class V, class T, class A>
+HL_INLINE ValueAndSlope<V> row_profile(const SimplexRidgeSum<T>& p, V y, const A* polynomial) {
+    switch (p.profile) {
+        case SimplexProfile::power_utility:
+            return power_profile(y, p.coefficients[0]);
+        case SimplexProfile::log_utility:
+            return log_profile(y);
+        case SimplexProfile::exponential_utility:
+            return exponential_profile(y, p.coefficients[0]);
+        default:
+            return polynomial_profile(y, polynomial, p.num_coefficients);
+    }
+}
+
 // a_0 m_2 + a_1 m_3 / m_2^(3/2) + a_2 m_4 / m_2^2 from the moments, and the polynomial
 // b_1 y + b_2 y^2 + b_3 y^3 that times w_t is its derivative with respect to y_t.
 template <class V>

@@ -5,7 +5,9 @@
 
 #include <cstdlib>
 
+#include "../core/blocks.hpp"
 #include "../core/interrupt.hpp"
+#include "../core/pack_memory.hpp"
 #include "../core/pool.hpp"
 #include "cpu.hpp"
 #include "step_chain.hpp"
@@ -36,16 +38,6 @@ struct Objective {
     // number of the step is a multiple of this.
     std::int64_t epoch;
 };
-
-// Where the block of steps that starts at `step` ends: a few thousand coordinate updates later, so
-// that an interrupt is seen soon, and before the step's low counter word wraps.
-HL_INLINE std::int64_t block_end(std::int64_t step, std::int64_t end, std::int64_t step_cost) {
-    constexpr std::int64_t block_cost = 100000;
-    const std::int64_t wrap = ((step >> 32) + 1) << 32;
-    std::int64_t until = step + 1 + block_cost / (step_cost + 1);
-    until = until < end ? until : end;
-    return until < wrap ? until : wrap;
-}
 
 }  // namespace HL_ISA_NAMESPACE
 }  // namespace hl

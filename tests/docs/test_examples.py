@@ -148,8 +148,6 @@ def test_documented_streams_are_those_of_the_header() -> None:
     header = (ROOT / "csrc" / "core" / "philox.hpp").read_text(encoding="utf-8")
     (body,) = re.findall(r"enum class Stream[^{]*\{(.*?)\}", header, re.S)
     in_header = {int(number) for number in re.findall(r"= (\d+),", body)}
-    rounding = (ROOT / "csrc" / "admm" / "step_rounding.hpp").read_text(encoding="utf-8")
-    in_header |= {int(n, 16) for n in re.findall(r"rounding_stream = (0x[0-9a-f]+);", rounding)}
     page = (ROOT / "docs" / "random.md").read_text(encoding="utf-8")
     in_page = {int(number) for number in re.findall(r"^\| (\d+)(?: to \d+)? \|", page, re.M)}
     assert in_header <= in_page

@@ -1,4 +1,4 @@
-"""Velocity fields whose flows are known: the marginal fields of Gaussian paths."""
+"""Velocity fields whose flows are known, the marginal fields of Gaussian paths, and data."""
 
 from __future__ import annotations
 
@@ -62,3 +62,12 @@ def product(x: Any, t: Any, labels: Any) -> Any:
     return np.concatenate(
         [first(x[:, :1], t, labels[:, :1]), second(x[:, 1:], t, labels[:, 1:])], axis=1
     )
+
+
+def sides(n: int, seed: int = 0) -> tuple[Any, Any]:
+    """Two Gaussians at -2 and 2 on the first axis, of deviation 0.5, and which of them."""
+    rng = np.random.default_rng(seed)
+    side = rng.integers(0, 2, n)
+    z = 0.5 * rng.normal(size=(n, 2))
+    z[:, 0] += np.where(side, 2.0, -2.0)
+    return z, side

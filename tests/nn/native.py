@@ -299,3 +299,34 @@ def train(
     )
     assert done == steps
     return out, norms
+
+
+def problem(dtype: str = "float64", rows: int = 50, threads: int = 2, batch: int = 16) -> Any:
+    """An autoencoder of counts with every kind of instruction, and its losses."""
+    genes, types = 30, 3
+    generator = np.random.default_rng(7)
+    counts = generator.poisson(0.6, (rows, genes)).astype(float)
+    counts[:, 0] += 1
+    labels = generator.integers(0, types, rows).astype(np.int32)
+    t = generator.uniform(0, 1, (rows, 1))
+    target = generator.standard_normal((rows, 4))
+    w = Writer()
+    time = w.input(1)
+    phi = w.time_embedding(time, 8)
+    e = w.embedding(0, types, 12, addend=w.dense(phi, 12, activation="silu"))
+    h = w.batch_norm(w.sparse_dense(0, genes, 12, addend=e), "elu")
+    h = w.dropout(h, 0.2)
+    z = w.layer_norm(w.dense(h, 4))
+    d = w.batch_norm(w.dense(z, 12, activation="gelu"), "silu")
+    logits = w.dense(d, genes)
+    classes = w.dense(z, types)
+    log_theta = w.parameters(types * genes)
+    of = losses(
+        (NEGATIVE_BINOMIAL, logits, 0, 1, log_theta, 0, 0.0, 1.0),
+        (MEAN_SQUARED, z, 1, 0, -1, -1, 0.0, 0.5),
+        (CROSS_ENTROPY, classes, 0, 0, -1, -1, 0.0, 0.25),
+    )
+    tables = Tables([t.astype(dtype), target.astype(dtype)], [csr(counts, dtype, 1)], [labels])
+    run = Run(w, tables, batch, [logits, z, classes], dtype, False, threads=threads)
+    run.buffers[:] = 0.5
+    return run, of

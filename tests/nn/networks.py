@@ -176,3 +176,13 @@ def autoencoder(dtype: str = "float64") -> tuple[nn.Network, list[nn.Loss], Batc
         ROWS,
     )
     return network, losses, tables
+
+
+def two_outputs(dtype: str = "float32") -> nn.Network:
+    b = nn.ProgramBuilder()
+    x, y = b.input(3), b.input(2)
+    h = b.dense(x, 4, activation="tanh", name="h")
+    return nn.Network(b.finish([b.dense(h, 2, addend=y, name="a"), h[1:]]), dtype=dtype)
+
+
+X, Y = np.linspace(-1, 1, 15).reshape(5, 3), np.linspace(0, 1, 10).reshape(5, 2)

@@ -8,6 +8,7 @@ Models", Nature Machine Intelligence 2026, arXiv:2502.10784.
 
 from typing import TYPE_CHECKING, Any
 
+from hotloops._runtime import optional
 from hotloops.admm import partition
 from hotloops.admm._baselines import BaselineResult, fedavg, fedprox, local_sgd, scaffold
 from hotloops.admm._engine import Round
@@ -74,14 +75,4 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     """Import the estimators when they are asked for: they need scikit-learn."""
-    if name not in _ESTIMATORS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        from hotloops.admm import _estimators
-    except ImportError as missing:
-        if (missing.name or "").partition(".")[0] != "sklearn":
-            raise
-        raise ImportError(
-            f"hotloops.admm.{name} needs scikit-learn >= 1.6: pip install 'hotloops[sklearn]'"
-        ) from missing
-    return getattr(_estimators, name)
+    return optional.estimator(__name__, _ESTIMATORS, "_estimators", name)

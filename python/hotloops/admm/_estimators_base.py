@@ -112,6 +112,13 @@ class Consensus(BaseEstimator):  # type: ignore[misc]
             )
         return result
 
+    def _solve_whole(self, rows: Rows, loss: Loss | str, y: Any, **given: Any) -> AdmmResult:
+        """Run the solver from the last fit on, and keep what it returns."""
+        result = self._solve(rows, loss, y, previous=getattr(self, "result_", None), **given)
+        self.result_ = result
+        self.n_iter_ = int(result.history["round"].size)
+        return result
+
     def _scheme(self, loss: Loss, rows: Rows) -> dict[str, Any]:
         """Return scheme, sigma, rho and schedule."""
         scheme = self.scheme

@@ -14,7 +14,38 @@ from hotloops.admm._estimators_text import ATTRIBUTES, LINEAR, NOTES, SHARED, in
 __all__ = ["ConsensusLinearSVC", "ConsensusLogisticRegression"]
 
 
-class ConsensusLogisticRegression(Classifier):
+class _Linear(Classifier):
+    """What the linear classifiers are made with."""
+
+    def __init__(
+        self,
+        C: float = 1.0,
+        *,
+        class_weight: Any = None,
+        fit_intercept: bool = True,
+        scheme: str = "auto",
+        sigma: Any = "auto",
+        rho: float | None = None,
+        max_iter: int = 1000,
+        tol: float = 1e-5,
+        warm_start: bool = False,
+        backend: str | None = None,
+        num_threads: int | None = None,
+    ) -> None:
+        self.C = C
+        self.class_weight = class_weight
+        self.fit_intercept = fit_intercept
+        self.scheme = scheme
+        self.sigma = sigma
+        self.rho = rho
+        self.max_iter = max_iter
+        self.tol = tol
+        self.warm_start = warm_start
+        self.backend = backend
+        self.num_threads = num_threads
+
+
+class ConsensusLogisticRegression(_Linear):
     __doc__ = f"""Logistic regression over clients, softmax for three classes or more.
 
     It minimises ``C sum loss + |coef|^2 / 2``, scikit-learn's objective: ``l2 = 1 / (n C)`` beside
@@ -50,33 +81,6 @@ class ConsensusLogisticRegression(Classifier):
     True
     """
 
-    def __init__(
-        self,
-        C: float = 1.0,
-        *,
-        class_weight: Any = None,
-        fit_intercept: bool = True,
-        scheme: str = "auto",
-        sigma: Any = "auto",
-        rho: float | None = None,
-        max_iter: int = 1000,
-        tol: float = 1e-5,
-        warm_start: bool = False,
-        backend: str | None = None,
-        num_threads: int | None = None,
-    ) -> None:
-        self.C = C
-        self.class_weight = class_weight
-        self.fit_intercept = fit_intercept
-        self.scheme = scheme
-        self.sigma = sigma
-        self.rho = rho
-        self.max_iter = max_iter
-        self.tol = tol
-        self.warm_start = warm_start
-        self.backend = backend
-        self.num_threads = num_threads
-
     @in_docstring
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None
@@ -89,19 +93,15 @@ class ConsensusLogisticRegression(Classifier):
         X, numbers = self._encode(X, y)
         rows = self._check_rows(X, self._class_weights(X, numbers, sample_weight), groups)
         many = self.classes_.size > 2
-        previous = getattr(self, "result_", None)
-        result = self._solve(
+        result = self._solve_whole(
             rows,
             "softmax" if many else "logistic",
             numbers,
             l2=1.0 / (C * rows.mass),
             num_classes=self.classes_.size if many else None,
-            previous=previous,
         )
-        self.result_ = result
         self.coef_ = result.coef.T.copy() if many else result.coef[None].copy()
         self.intercept_ = result.intercept.copy()
-        self.n_iter_ = int(result.history["round"].size)
         return self
 
     def predict_proba(self, X: Any) -> Any:
@@ -122,7 +122,7 @@ class ConsensusLogisticRegression(Classifier):
         return special.softmax(scores, axis=1)
 
 
-class ConsensusLinearSVC(Classifier):
+class ConsensusLinearSVC(_Linear):
     __doc__ = f"""Linear support vector classification with the squared hinge, over clients.
 
     It minimises ``C sum max(0, 1 - y z)^2 + |coef|^2 / 2``, and for three classes or more does so
@@ -157,33 +157,6 @@ class ConsensusLinearSVC(Classifier):
     True
     """
 
-    def __init__(
-        self,
-        C: float = 1.0,
-        *,
-        class_weight: Any = None,
-        fit_intercept: bool = True,
-        scheme: str = "auto",
-        sigma: Any = "auto",
-        rho: float | None = None,
-        max_iter: int = 1000,
-        tol: float = 1e-5,
-        warm_start: bool = False,
-        backend: str | None = None,
-        num_threads: int | None = None,
-    ) -> None:
-        self.C = C
-        self.class_weight = class_weight
-        self.fit_intercept = fit_intercept
-        self.scheme = scheme
-        self.sigma = sigma
-        self.rho = rho
-        self.max_iter = max_iter
-        self.tol = tol
-        self.warm_start = warm_start
-        self.backend = backend
-        self.num_threads = num_threads
-
     @in_docstring
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None
@@ -195,6 +168,7 @@ class ConsensusLinearSVC(Classifier):
         C = validate.real(self._name, "C", self.C, low=0.0, open_low=True)
         X, numbers = self._encode(X, y)
         rows = self._check_rows(X, self._class_weights(X, numbers, sample_weight), groups)
+        order = [1] if self.classes_.size == 2 else range(self.classes_.size)
         # The kernel's loss has a half in front, hence 2 C.
         results = [
             self._solve(
@@ -204,9 +178,8 @@ class ConsensusLinearSVC(Classifier):
                 l2=1.0 / (2.0 * C * rows.mass),
                 previous=getattr(self, "_results", {}).get(positive),
             )
-            for positive in ([1] if self.classes_.size == 2 else range(self.classes_.size))
+            for positive in order
         ]
-        order = [1] if self.classes_.size == 2 else range(self.classes_.size)
         self._results = dict(zip(order, results, strict=True))
         self.result_ = results[-1]
         self.coef_ = np.stack([result.coef for result in results])

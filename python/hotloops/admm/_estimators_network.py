@@ -134,19 +134,11 @@ class ConsensusMLPClassifier(Classifier):
             "batch_size": self.batch_size,
             "seed": int(generator.randint(2**31 - 1)),
         }
-        result = self._solve(
-            rows,
-            loss,
-            numbers,
-            l2=alpha,
-            num_classes=self.classes_.size,
-            previous=getattr(self, "result_", None),
-            options=options,
+        result = self._solve_whole(
+            rows, loss, numbers, l2=alpha, num_classes=self.classes_.size, options=options
         )
-        self.result_ = result
         self.coefs_, self.intercepts_ = _split_layers(result.w, widths)
         self.loss_ = result.objective
-        self.n_iter_ = int(result.history["round"].size)
         return self
 
     def decision_function(self, X: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -14,28 +14,58 @@ from hotloops._runtime import validate
 from hotloops.admm._estimators_base import REAL, Consensus
 from hotloops.admm._estimators_text import ATTRIBUTES, LINEAR, NOTES, SHARED, in_docstring
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 __all__ = ["ConsensusElasticNet", "ConsensusLasso", "ConsensusRidge"]
 
 
 class _Linear(Consensus, ABC):
     """Regression on ``X coef + intercept``."""
 
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        *,
+        fit_intercept: bool = True,
+        scheme: str = "auto",
+        sigma: Any = "auto",
+        rho: float | None = None,
+        max_iter: int = 1000,
+        tol: float = 1e-5,
+        warm_start: bool = False,
+        backend: str | None = None,
+        num_threads: int | None = None,
+    ) -> None:
+        self.alpha = alpha
+        self.fit_intercept = fit_intercept
+        self.scheme = scheme
+        self.sigma = sigma
+        self.rho = rho
+        self.max_iter = max_iter
+        self.tol = tol
+        self.warm_start = warm_start
+        self.backend = backend
+        self.num_threads = num_threads
+
     @abstractmethod
     def _penalties(self, mass: float) -> tuple[float, Any]:
         """Return the ridge penalty and the regularizer beside the mean loss of `mass` rows."""
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> Any:
+    @in_docstring
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None) -> Self:
+        """Fit to the rows of all clients.
+
+        __FIT__
+        """
         X, y = validate_data(
             self, X, y, accept_sparse="csr", dtype=REAL, y_numeric=True, ensure_min_samples=2
         )
         rows = self._check_rows(X, sample_weight, groups)
         l2, regularizer = self._penalties(rows.mass)
-        previous = getattr(self, "result_", None)
-        result = self._solve(rows, "squares", y, l2=l2, regularizer=regularizer, previous=previous)
-        self.result_ = result
+        result = self._solve_whole(rows, "squares", y, l2=l2, regularizer=regularizer)
         self.coef_ = result.coef.copy()
         self.intercept_ = float(result.intercept[0])
-        self.n_iter_ = int(result.history["round"].size)
         return self
 
     def predict(self, X: Any) -> Any:
@@ -86,43 +116,8 @@ class ConsensusRidge(RegressorMixin, _Linear):  # type: ignore[misc]
     ([2.0], 1.0)
     """
 
-    def __init__(
-        self,
-        alpha: float = 1.0,
-        *,
-        fit_intercept: bool = True,
-        scheme: str = "auto",
-        sigma: Any = "auto",
-        rho: float | None = None,
-        max_iter: int = 1000,
-        tol: float = 1e-5,
-        warm_start: bool = False,
-        backend: str | None = None,
-        num_threads: int | None = None,
-    ) -> None:
-        self.alpha = alpha
-        self.fit_intercept = fit_intercept
-        self.scheme = scheme
-        self.sigma = sigma
-        self.rho = rho
-        self.max_iter = max_iter
-        self.tol = tol
-        self.warm_start = warm_start
-        self.backend = backend
-        self.num_threads = num_threads
-
     def _penalties(self, mass: float) -> tuple[float, Any]:
         return validate.real(self._name, "alpha", self.alpha, low=0.0) / mass, None
-
-    @in_docstring
-    def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None
-    ) -> ConsensusRidge:
-        """Fit to the rows of all clients.
-
-        __FIT__
-        """
-        return self._fit(X, y, sample_weight, groups)  # type: ignore[no-any-return]
 
 
 class ConsensusElasticNet(RegressorMixin, _Linear):  # type: ignore[misc]
@@ -175,33 +170,25 @@ class ConsensusElasticNet(RegressorMixin, _Linear):  # type: ignore[misc]
         backend: str | None = None,
         num_threads: int | None = None,
     ) -> None:
-        self.alpha = alpha
+        super().__init__(
+            alpha,
+            fit_intercept=fit_intercept,
+            scheme=scheme,
+            sigma=sigma,
+            rho=rho,
+            max_iter=max_iter,
+            tol=tol,
+            warm_start=warm_start,
+            backend=backend,
+            num_threads=num_threads,
+        )
         self.l1_ratio = l1_ratio
-        self.fit_intercept = fit_intercept
-        self.scheme = scheme
-        self.sigma = sigma
-        self.rho = rho
-        self.max_iter = max_iter
-        self.tol = tol
-        self.warm_start = warm_start
-        self.backend = backend
-        self.num_threads = num_threads
 
     def _penalties(self, mass: float) -> tuple[float, Any]:
         alpha = validate.real(self._name, "alpha", self.alpha, low=0.0)
         ratio = validate.real(self._name, "l1_ratio", self.l1_ratio, low=0.0, high=1.0)
         l1 = alpha * ratio
         return alpha * (1.0 - ratio), prox.L1(l1) if l1 > 0.0 else None
-
-    @in_docstring
-    def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None
-    ) -> ConsensusElasticNet:
-        """Fit to the rows of all clients.
-
-        __FIT__
-        """
-        return self._fit(X, y, sample_weight, groups)  # type: ignore[no-any-return]
 
 
 class ConsensusLasso(RegressorMixin, _Linear):  # type: ignore[misc]
@@ -237,41 +224,6 @@ class ConsensusLasso(RegressorMixin, _Linear):  # type: ignore[misc]
     [0.92, 0.0]
     """
 
-    def __init__(
-        self,
-        alpha: float = 1.0,
-        *,
-        fit_intercept: bool = True,
-        scheme: str = "auto",
-        sigma: Any = "auto",
-        rho: float | None = None,
-        max_iter: int = 1000,
-        tol: float = 1e-5,
-        warm_start: bool = False,
-        backend: str | None = None,
-        num_threads: int | None = None,
-    ) -> None:
-        self.alpha = alpha
-        self.fit_intercept = fit_intercept
-        self.scheme = scheme
-        self.sigma = sigma
-        self.rho = rho
-        self.max_iter = max_iter
-        self.tol = tol
-        self.warm_start = warm_start
-        self.backend = backend
-        self.num_threads = num_threads
-
     def _penalties(self, mass: float) -> tuple[float, Any]:
         alpha = validate.real(self._name, "alpha", self.alpha, low=0.0)
         return 0.0, prox.L1(alpha) if alpha > 0.0 else None
-
-    @in_docstring
-    def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None
-    ) -> ConsensusLasso:
-        """Fit to the rows of all clients.
-
-        __FIT__
-        """
-        return self._fit(X, y, sample_weight, groups)  # type: ignore[no-any-return]

@@ -1,10 +1,12 @@
-"""Figures of results; matplotlib is imported only here."""
+"""Figures of results."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from hotloops._runtime import optional
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,11 +18,9 @@ __all__ = ["draw"]
 
 def draw(result: AdmmResult) -> Figure:
     """Draw what `AdmmResult.plot` promises."""
-    from matplotlib.figure import Figure
-
     history = result.history
     evaluated = np.isfinite(history["objective"])
-    figure = Figure(figsize=(9.0, 3.4), layout="constrained")
+    figure = optional.figure_class()(figsize=(9.0, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, label in (
         ("primal_residual", "primal residual"),

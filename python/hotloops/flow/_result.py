@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hotloops._runtime import checkpoints
+from hotloops._runtime import checkpoints, optional
 from hotloops.flow._branches import on_host
 
 if TYPE_CHECKING:
@@ -89,11 +89,7 @@ class IntegrationResult:
 
     def plot(self) -> Figure:
         """Draw the first two coordinates of the trajectories, or of the states without them."""
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError(f"plot: matplotlib is not installed ({error})") from error
-        figure = Figure(figsize=(4.5, 4.0), layout="constrained")
+        figure = optional.figure_class()(figsize=(4.5, 4.0), layout="constrained")
         axes = figure.subplots()
         x, path = (on_host("plot", name, getattr(self, name)) for name in ("x", "trajectory"))
         if x.shape[1] == 1:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hotloops._runtime import checkpoints as files
+from hotloops._runtime import optional
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -153,10 +154,8 @@ class TrainResult:
         -------
         Figure
         """
-        import matplotlib.pyplot as plt
-
         if axes is None:
-            _, axes = plt.subplots()
+            axes = optional.figure_class()(layout="constrained").subplots()
         steps = np.arange(self.num_steps - len(self.losses), self.num_steps)
         for number, values in enumerate(self.losses.T):
             axes.plot(steps, values, label=f"loss {number}")

@@ -16,6 +16,7 @@ chains", Annals of Statistics 48 (2020), arXiv:1707.06386.
 
 from typing import Any
 
+from hotloops._runtime import optional
 from hotloops.sgd._coupling import CouplingResult, coupling_diagnostic
 from hotloops.sgd._custom import Custom
 from hotloops.sgd._extrapolation import extrapolate, richardson_romberg_weights
@@ -73,14 +74,4 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     """Import the estimators when they are asked for: they need scikit-learn."""
-    if name not in _ESTIMATORS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        from hotloops.sgd import _estimators
-    except ImportError as missing:
-        if (missing.name or "").partition(".")[0] != "sklearn":
-            raise
-        raise ImportError(
-            f"hotloops.sgd.{name} needs scikit-learn >= 1.6: pip install 'hotloops[sklearn]'"
-        ) from missing
-    return getattr(_estimators, name)
+    return optional.estimator(__name__, _ESTIMATORS, "_estimators", name)

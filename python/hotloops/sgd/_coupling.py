@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from hotloops._runtime import arrays, validate
+from hotloops._runtime import arrays, optional, validate
 from hotloops._runtime.errors import NumericalError
 from hotloops.sgd._problem import Float64, Problem, to_host
 from hotloops.sgd._replay import without_burn_in_warning
@@ -387,13 +387,7 @@ def _native(array: Any) -> Any:
 
 
 def _draw(result: CouplingResult) -> Figure:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            f"plot: pictures need matplotlib: pip install 'hotloops[plot]' ({error})"
-        ) from error
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = optional.figure_class()(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
     series = (("mean |t - t'|", result.distance), ("mean cost", result.cost))
     for label, values in series:

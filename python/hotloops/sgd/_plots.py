@@ -1,4 +1,4 @@
-"""Pictures of a result; matplotlib is imported here and nowhere else."""
+"""Pictures of a result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hotloops._runtime import arrays, validate
+from hotloops._runtime import arrays, optional, validate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,12 +24,6 @@ _MAX_CHAINS = 100
 
 def draw(result: SGDResult, reference: Any, coordinates: Any) -> Figure:
     """Draw estimates and intervals, and errors by number of steps where there are any."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            f"plot: pictures need matplotlib: pip install 'hotloops[plot]' ({error})"
-        ) from error
     if not result.valid.any():
         raise ValueError("plot: there is nothing to draw, since every chain diverged")
     mean, extrapolated = _host("mean", result.mean), _host("extrapolated", result.extrapolated)
@@ -38,7 +32,7 @@ def draw(result: SGDResult, reference: Any, coordinates: Any) -> Figure:
     known = center if reference is not None else None
     intervals = _intervals(result)
     panels = 1 + (intervals is not None) + (len(result.checkpoints) > 1)
-    figure = Figure(figsize=(6.4 * panels, 4.2), layout="constrained")
+    figure = optional.figure_class()(figsize=(6.4 * panels, 4.2), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, panels))
     _draw_estimates(axes[0], result, mean, extrapolated, center, shown)
     if intervals is not None:

@@ -15,6 +15,7 @@ Almost Always", IJCAI 2022, arXiv:2204.11407.
 
 from typing import Any
 
+from hotloops._runtime import optional
 from hotloops.simplex._custom import Custom
 from hotloops.simplex._functions import kkt_residual, lmwu_step, project
 from hotloops.simplex._games import Congestion, Polymatrix, PotentialGame, nash_gap
@@ -72,14 +73,4 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     """Import the estimator when it is asked for: it needs scikit-learn."""
-    if name not in _ESTIMATORS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        from hotloops.simplex import _estimator
-    except ImportError as missing:
-        if (missing.name or "").partition(".")[0] != "sklearn":
-            raise
-        raise ImportError(
-            f"hotloops.simplex.{name} needs scikit-learn >= 1.6: pip install 'hotloops[sklearn]'"
-        ) from missing
-    return getattr(_estimator, name)
+    return optional.estimator(__name__, _ESTIMATORS, "_estimator", name)

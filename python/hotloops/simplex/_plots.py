@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hotloops._runtime import validate
+from hotloops._runtime import optional, validate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,11 +23,7 @@ def draw(result: SimplexResult, names: Any) -> Figure:
     if len(labels) != dim:
         expectation = f"hold one name for each of {dim} weights"
         validate.fail(ValueError, "plot", "names", expectation, str(len(labels)))
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(f"plot: matplotlib is not installed ({error})") from error
-    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    figure = optional.figure_class()(figsize=(9.0, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.bar(np.arange(dim), result.x)
     left.set_xticks(np.arange(dim), labels, rotation=90 if dim > 6 else 0)
