@@ -45,7 +45,7 @@ function(hotloops_add_core)
     pybind11_add_module(_core MODULE NO_EXTRAS
         csrc/module.cpp csrc/core/bind.cpp csrc/core/bind_test_hooks.cpp)
     target_link_libraries(_core PRIVATE hotloops_core)
-    target_compile_options(_core PRIVATE ${HOTLOOPS_SANITIZE_BINDING_FLAGS})
+    target_compile_options(_core PRIVATE ${HOTLOOPS_BINDING_FLAGS})
     hotloops_describe_build(csrc/core/bind.cpp)
     hotloops_limit_exports(_core)
     install(TARGETS _core LIBRARY DESTINATION hotloops)

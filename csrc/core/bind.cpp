@@ -51,6 +51,8 @@ py::dict status_codes() {
 py::tuple compiled_isa_levels() {
 #if defined(HL_MULTI_ISA)
     return py::make_tuple("base", "v3", "v4");
+#elif defined(HL_ONLY_ISA)
+    return py::make_tuple(isa_name(Isa::HL_ONLY_ISA));
 #else
     return py::make_tuple("base");
 #endif

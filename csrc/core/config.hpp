@@ -25,14 +25,20 @@
 // The build defines exactly one of these for a driver object; every other file belongs to the base
 // level.
 #if defined(HL_ISA_V4)
-#define HL_ISA_NAMESPACE isa_v4
 #define HL_LANE_BYTES 64
 #elif defined(HL_ISA_V3)
-#define HL_ISA_NAMESPACE isa_v3
 #define HL_LANE_BYTES 32
 #else
-#define HL_ISA_NAMESPACE isa_base
 #define HL_LANE_BYTES 16
+#endif
+
+// Where one level is all there is, it stands in the place of the base level.
+#if defined(HL_ISA_V4) && !defined(HL_ONLY_ISA)
+#define HL_ISA_NAMESPACE isa_v4
+#elif defined(HL_ISA_V3) && !defined(HL_ONLY_ISA)
+#define HL_ISA_NAMESPACE isa_v3
+#else
+#define HL_ISA_NAMESPACE isa_base
 #endif
 
 // Headers that drivers share put their code in this namespace, so that each level has its own copy:

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <initializer_list>
 
-#if defined(HL_MULTI_ISA)
+#if defined(HL_MULTI_ISA) || defined(HL_ONLY_ISA)
 #include <cpuid.h>
 #endif
 
@@ -32,7 +32,7 @@ constexpr std::uint32_t v4_leaf7_ebx =
 constexpr std::uint64_t xcr0_ymm = 0x06;  // XMM and YMM state saved by the operating system
 constexpr std::uint64_t xcr0_zmm = 0xe6;  // and opmask, upper ZMM, high ZMM
 
-#if defined(HL_MULTI_ISA)
+#if defined(HL_MULTI_ISA) || defined(HL_ONLY_ISA)
 std::uint64_t read_xcr0() noexcept {
     std::uint32_t low = 0;
     std::uint32_t high = 0;
@@ -61,24 +61,43 @@ struct Choice {
     char error[160] = "";
 };
 
-Choice choose() noexcept {
-    Choice choice;
-    choice.detected = choice.active = isa_from_registers(read_registers());
-    const char* wanted = std::getenv("HOTLOOPS_ISA");
-    if (wanted == nullptr || *wanted == '\0') return choice;
+#if defined(HL_ONLY_ISA)
+void settle(Choice& choice, const char* wanted) noexcept {
+    constexpr Isa only = Isa::HL_ONLY_ISA;
+    if (choice.detected < only) {
+        std::snprintf(choice.error, sizeof choice.error,
+                      "hotloops was compiled for %s only, and this processor has no more than %s",
+                      isa_name(only), isa_name(choice.detected));
+    } else if (wanted != nullptr && std::strcmp(wanted, isa_name(only)) != 0) {
+        std::snprintf(choice.error, sizeof choice.error,
+                      "HOTLOOPS_ISA is '%.60s', but hotloops was compiled for %s only", wanted,
+                      isa_name(only));
+    }
+    choice.active = only;
+}
+#else
+void settle(Choice& choice, const char* wanted) noexcept {
+    choice.active = choice.detected;
+    if (wanted == nullptr) return;
     for (const Isa isa : {Isa::base, Isa::v3, Isa::v4}) {
         if (std::strcmp(wanted, isa_name(isa)) != 0) continue;
-        if (isa <= choice.detected) {
-            choice.active = isa;
-        } else {
-            std::snprintf(choice.error, sizeof choice.error,
-                          "HOTLOOPS_ISA=%s is above the level of this processor, which is %s",
-                          wanted, isa_name(choice.detected));
-        }
-        return choice;
+        choice.active = isa;
+        if (isa <= choice.detected) return;
+        std::snprintf(choice.error, sizeof choice.error,
+                      "HOTLOOPS_ISA=%s is above the level of this processor, which is %s", wanted,
+                      isa_name(choice.detected));
+        return;
     }
     std::snprintf(choice.error, sizeof choice.error,
                   "HOTLOOPS_ISA must be base, v3 or v4, got '%.60s'", wanted);
+}
+#endif
+
+Choice choose() noexcept {
+    Choice choice;
+    choice.detected = isa_from_registers(read_registers());
+    const char* wanted = std::getenv("HOTLOOPS_ISA");
+    settle(choice, wanted == nullptr || *wanted == '\0' ? nullptr : wanted);
     return choice;
 }
 

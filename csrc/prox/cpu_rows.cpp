@@ -69,7 +69,7 @@ HL_INLINE void fill_row(T* out, std::int64_t count, T value) {
 }
 
 template <class T>
-HL_INLINE void simplex_row(const T* v, std::int64_t count, double z, T* out) {
+HL_NOINLINE void simplex_row(const T* v, std::int64_t count, double z, T* out) {
     const ChangedRow<T, Same> row{v, count};
     const double theta = simplex_threshold(row, row.summary(), static_cast<double>(count), z);
     map_row(v, count, out, [theta](auto y) {
@@ -79,7 +79,7 @@ HL_INLINE void simplex_row(const T* v, std::int64_t count, double z, T* out) {
 }
 
 template <class T>
-HL_INLINE void l1_ball_row(const T* v, std::int64_t count, double radius, T* out) {
+HL_NOINLINE void l1_ball_row(const T* v, std::int64_t count, double radius, T* out) {
     const ChangedRow<T, Magnitude> row{v, count};
     const RowSummary summary = row.summary();
     const double theta = summary.sum <= radius
@@ -93,7 +93,7 @@ HL_INLINE void l1_ball_row(const T* v, std::int64_t count, double radius, T* out
 
 // Moreau: v - t lambda proj_{l1 ball}(v / (t lambda)) clips at the threshold of the projection.
 template <class T>
-HL_INLINE void l_inf_row(const T* v, std::int64_t count, double k, T* out) {
+HL_NOINLINE void l_inf_row(const T* v, std::int64_t count, double k, T* out) {
     const ChangedRow<T, Magnitude> row{v, count};
     const RowSummary summary = row.summary();
     if (summary.sum <= k) return fill_row(out, count, T(0));
@@ -105,13 +105,13 @@ HL_INLINE void l_inf_row(const T* v, std::int64_t count, double k, T* out) {
 }
 
 template <class T>
-HL_INLINE void l2_ball_row(const T* v, std::int64_t count, double radius, T* out) {
+HL_NOINLINE void l2_ball_row(const T* v, std::int64_t count, double radius, T* out) {
     const double factor = ball_factor(norm_of(v, count, Same{}), radius);
     map_row(v, count, out, [factor](auto y) { return decltype(y)(y * factor); });
 }
 
 template <class T>
-HL_INLINE void cone_row(const T* v, std::int64_t count, T* out) {
+HL_NOINLINE void cone_row(const T* v, std::int64_t count, T* out) {
     const double height = static_cast<double>(v[0]);
     const double norm = norm_of(v + 1, count - 1, Same{});
     double factor = 1.0, top = height;
@@ -162,7 +162,7 @@ Status run(const RowJob<T>& job) {
 
 // One group of one row.
 template <class T>
-HL_INLINE void shrink_group(const T* v, std::int64_t count, double soft, double shrink, T* out) {
+HL_NOINLINE void shrink_group(const T* v, std::int64_t count, double soft, double shrink, T* out) {
     const auto change = [soft](auto y) {
         using V = decltype(y);
         return soft_threshold(y, broadcast<V>(soft));
@@ -288,7 +288,8 @@ struct GroupWork {
 };
 
 template <class T>
-HL_INLINE void shrink_groups(const GroupWork<T>& work, std::int64_t row, Range groups, T* scratch) {
+HL_NOINLINE void shrink_groups(const GroupWork<T>& work, std::int64_t row, Range groups,
+                               T* scratch) {
     const GroupJob<T>& job = work.job;
     const T* const v = job.v + row * job.columns;
     T* const out = job.out + row * job.columns;
