@@ -36,6 +36,7 @@ void define_gradient(py::module_& module, const char* name, Kernel kernel) {
                                           own ? dim : 0,
                                           pointer<T>(partials),
                                           pointer<double>(values),
+                                          false,
                                           1},
                                          columns,
                                          pointer<const std::int64_t>(first_row),
@@ -57,7 +58,7 @@ void define_round(py::module_& module, const char* name, Kernel kernel) {
                        Address sigma, Address rho, int scheme, double beta, double correction,
                        double eps, double cap, double relaxation, double l2, std::int64_t penalised,
                        Address w, Address dual, Address second, Address local, Address gradient,
-                       Address sums, int device, Address stream) {
+                       Address sums, bool optimistic, int device, Address stream) {
             const AdmmRound<T> job = {pointer<const T>(partials),
                                       pointer<const std::int64_t>(tasks),
                                       pointer<const std::uint8_t>(active),
@@ -82,6 +83,7 @@ void define_round(py::module_& module, const char* name, Kernel kernel) {
                                       pointer<T>(local),
                                       pointer<T>(gradient),
                                       pointer<double>(sums),
+                                      optimistic,
                                       1};
             on_stream(device, stream, [&](const CudaCall* where) { return kernel(&job, where); });
         });

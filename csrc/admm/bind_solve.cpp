@@ -144,7 +144,7 @@ class Clients {
 
     void gradient(int sampling, std::int64_t size, std::uint64_t seed, std::int64_t round,
                   Offsets tasks, Flags active, Array<T> w, bool own, OptionalArray<T> partials,
-                  OptionalArray<double> values, int num_threads) {
+                  OptionalArray<double> values, bool cleared, int num_threads) {
         require(sampling >= 0 && sampling <= 2, "admm_gradient: no such sampling");
         const py::ssize_t count = check_tasks(tasks, sampling, size);
         const py::ssize_t dim = model_.dim;
@@ -164,6 +164,7 @@ class Clients {
                                       own ? dim : 0,
                                       mutable_or_null(partials),
                                       mutable_or_null(values),
+                                      cleared,
                                       num_threads};
         Status status = Status::success();
         {
@@ -171,6 +172,37 @@ class Clients {
             status = kernels<T>().gradient(call);
         }
         throw_status(status);
+    }
+
+    // Returns how many parameters `now` and `all` hold.
+    py::tuple touched(int sampling, std::int64_t size, std::uint64_t seed, std::int64_t round,
+                      Offsets tasks, Offsets seen, std::int64_t stamp, Offsets before,
+                      py::ssize_t num_before, Offsets now, Offsets all) const {
+        require(sampling == 1 || sampling == 2, "admm_touched: no such sampling");
+        require(layers_.size() == 2 && width(1) == 1, "admm_touched: one output only");
+        const py::ssize_t count = check_tasks(tasks, sampling, size);
+        for (const AdmmRows<T>& rows : clients_)
+            require(rows.indptr != nullptr, "admm_touched: rows must be in CSR");
+        const py::ssize_t dim = model_.dim;
+        require(seen.size() == dim && now.size() == dim && all.size() == 2 * dim &&
+                    before.size() == dim && num_before >= 0 && num_before <= dim,
+                "admm_touched: lists must have the length dim, the last one twice that");
+        std::int64_t counts[2] = {0, 0};
+        const AdmmGradient<T> call = {
+            clients_.data(), model_,  {static_cast<AdmmSampling>(sampling), size, seed, round},
+            tasks.data(),    nullptr, count,
+            nullptr,         0,       nullptr,
+            nullptr,         false,   1};
+        const AdmmTouched lists = {
+            seen.mutable_data(), stamp, before.data(), num_before, now.mutable_data(),
+            all.mutable_data(),  counts};
+        Status status = Status::success();
+        {
+            py::gil_scoped_release release;
+            status = kernels<T>().touched(call, lists);
+        }
+        throw_status(status);
+        return py::make_tuple(counts[0], counts[1]);
     }
 
   private:
@@ -266,11 +298,52 @@ void round(Array<T> partials, Offsets tasks, Flags active, Array<double> scale, 
                                mutable_or_null(local),
                                mutable_or_null(gradient),
                                sums.mutable_data(),
+                               false,
                                num_threads};
     Status status = Status::success();
     {
         py::gil_scoped_release release;
         status = kernels<T>().round(call);
+    }
+    throw_status(status);
+}
+
+template <class T>
+void round_touched(Array<T> partials, Offsets tasks, Offsets parameters, py::ssize_t count,
+                   Array<double> scale, Array<double> alpha, Array<double> sigma, Array<T> w,
+                   Array<T> dual, Array<double> sums, int num_threads) {
+    const py::ssize_t dim = w.size(), num_tasks = tasks.size() / 3, clients = alpha.size();
+    const std::int64_t slices = (dim + admm_slice - 1) / admm_slice;
+    require(partials.size() == num_tasks * dim && tasks.size() == 3 * num_tasks,
+            "admm_round_touched: partials must have shape (tasks, dim)");
+    require(scale.size() == clients && sigma.size() == clients && dual.size() == clients * dim,
+            "admm_round_touched: what is kept for each client must have a row for each");
+    require(sums.size() == slices * admm_num_sums,
+            "admm_round_touched: sums must have shape (slices, 6)");
+    require(count >= 0 && count <= parameters.size(), "admm_round_touched: the list is too short");
+    for (py::ssize_t k = 0; k < count; ++k) {
+        const std::int64_t least = k == 0 ? 0 : parameters.data()[k - 1] + 1;
+        require(parameters.data()[k] >= least && parameters.data()[k] < dim,
+                "admm_round_touched: parameters must rise and lie below dim");
+    }
+    AdmmRound<T> call{};
+    call.tasks = tasks.data();
+    call.num_tasks = num_tasks;
+    call.num_clients = clients;
+    call.dim = dim;
+    call.scale = scale.data();
+    call.alpha = alpha.data();
+    call.sigma = sigma.data();
+    call.w = w.mutable_data();
+    call.dual = dual.mutable_data();
+    call.sums = sums.mutable_data();
+    call.optimistic = true;
+    call.num_threads = num_threads;
+    Status status = Status::success();
+    {
+        py::gil_scoped_release release;
+        status =
+            kernels<T>().round_touched(call, partials.mutable_data(), parameters.data(), count);
     }
     throw_status(status);
 }
@@ -331,10 +404,14 @@ void register_kernels(py::module_& module, const char* name) {
         .def("add_client", &Clients<T>::add_client, py::arg("matrix"), py::arg("rows").noconvert())
         .def("set_tiles", &Clients<T>::set_tiles, py::arg("client"), py::arg("offsets").noconvert(),
              py::arg("columns").noconvert(), py::arg("masks").noconvert())
+        .def("touched", &Clients<T>::touched, py::arg("sampling"), py::arg("size"), py::arg("seed"),
+             py::arg("round"), py::arg("tasks").noconvert(), py::arg("seen").noconvert(),
+             py::arg("stamp"), py::arg("before").noconvert(), py::arg("num_before"),
+             py::arg("now").noconvert(), py::arg("all").noconvert())
         .def("gradient", &Clients<T>::gradient, py::arg("sampling"), py::arg("size"),
              py::arg("seed"), py::arg("round"), py::arg("tasks").noconvert(),
              py::arg("active").noconvert(), py::arg("w").noconvert(), py::arg("own"),
-             py::arg("partials").noconvert(), py::arg("values").noconvert(),
+             py::arg("partials").noconvert(), py::arg("values").noconvert(), py::arg("cleared"),
              py::arg("num_threads"));
     module.def(
         "admm_round", round<T>, py::arg("partials").noconvert(), py::arg("tasks").noconvert(),
@@ -344,6 +421,11 @@ void register_kernels(py::module_& module, const char* name) {
         py::arg("relaxation"), py::arg("l2"), py::arg("penalised"), py::arg("w").noconvert(),
         py::arg("dual").noconvert(), py::arg("second").noconvert(), py::arg("local").noconvert(),
         py::arg("gradient").noconvert(), py::arg("sums").noconvert(), py::arg("num_threads"));
+    module.def("admm_round_touched", round_touched<T>, py::arg("partials").noconvert(),
+               py::arg("tasks").noconvert(), py::arg("parameters").noconvert(), py::arg("count"),
+               py::arg("scale").noconvert(), py::arg("alpha").noconvert(),
+               py::arg("sigma").noconvert(), py::arg("w").noconvert(), py::arg("dual").noconvert(),
+               py::arg("sums").noconvert(), py::arg("num_threads"));
 }
 
 }  // namespace

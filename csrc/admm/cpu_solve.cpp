@@ -23,7 +23,7 @@ Status run_task(void* context, std::int64_t index) {
         call.partials == nullptr ? nullptr : call.partials + index * dim,
         call.values == nullptr ? nullptr : call.values + index,
     };
-    if (rows.gradient != nullptr) {
+    if (rows.gradient != nullptr && !call.cleared) {
         for (std::int64_t k = 0; k < dim; ++k)
             rows.gradient[k] = 0;
     }
@@ -48,8 +48,8 @@ Status admm_gradient(const AdmmGradient<double>& call) {
 
 extern const AdmmSolveTable admm_solve_table;
 const AdmmSolveTable admm_solve_table = {
-    {admm_gradient, admm_round},
-    {admm_gradient, admm_round},
+    {admm_gradient, admm_round, admm_touched, admm_round_touched},
+    {admm_gradient, admm_round, admm_touched, admm_round_touched},
 };
 
 }  // namespace HL_ISA_NAMESPACE

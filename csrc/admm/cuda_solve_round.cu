@@ -80,7 +80,17 @@ HL_DEVICE void run_block(const AdmmRound<T>& call, double weight, std::int64_t f
         while (task < call.num_tasks && call.tasks[3 * task] == client)
             ++task;
         const double alpha = call.alpha[client];
-        if (inside) {
+        if (inside && call.optimistic) {
+            const T g = mean_gradient(call, client, begin, task, k);
+            T& pi = call.dual[client * call.dim + k];
+            const T d = admm::optimistic_direction(g, pi, static_cast<T>(call.sigma[client]));
+            total += alpha * admm::optimistic_step(g, pi);
+            pi = admm::optimistic_dual(g);
+            dual += alpha * static_cast<double>(pi);
+            gradient += alpha * static_cast<double>(g);
+            terms.values[0][own] = static_cast<double>(d);
+            terms.values[1][own] = static_cast<double>(static_cast<T>(call.w[k] - d));
+        } else if (inside) {
             T local;
             if (call.active == nullptr || call.active[client] != 0) {
                 const T g = mean_gradient(call, client, begin, task, k);
@@ -104,7 +114,7 @@ HL_DEVICE void run_block(const AdmmRound<T>& call, double weight, std::int64_t f
         const double l2 = k < call.penalised ? call.l2 : 0.0;
         const double old = static_cast<double>(call.w[k]);
         gradient += l2 * old;
-        call.w[k] = static_cast<T>(total / (weight + l2));
+        call.w[k] = static_cast<T>(call.optimistic ? old - total / weight : total / (weight + l2));
         const double now = static_cast<double>(call.w[k]);
         terms.values[0][own] = now - old;
         terms.values[1][own] = now;

@@ -46,6 +46,25 @@ HL_INLINE V local_direction(V u, V& second, const LocalRates<RealOf<V>>& rates) 
     }
 }
 
+// PISA without preconditioner, rho = 0: pi' = pi - (g + pi) = -g, so that the dual is no less
+// sparse than the gradient, and without penalties w' = w - sum alpha (2 g + pi) / sum alpha sigma,
+// the optimistic gradient method. Written like this, what neither gradient reaches keeps its bits.
+template <class T>
+HL_INLINE T optimistic_dual(T g) {
+    return T(0) - g;
+}
+
+template <class T>
+HL_INLINE double optimistic_step(T g, T dual) {
+    return 2.0 * static_cast<double>(g) + static_cast<double>(dual);
+}
+
+// w - w_i.
+template <class T>
+HL_INLINE T optimistic_direction(T g, T dual, T sigma) {
+    return (g + dual) / sigma;
+}
+
 }  // namespace admm
 }  // namespace HL_ISA_NAMESPACE
 }  // namespace hl

@@ -94,6 +94,19 @@ def test_same_bits(cuda: Any, kind: str, dtype: str) -> None:
         assert_same(host, admm.solve(loss, there, targets[target], **options))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["sparse", "pattern"])
+def test_optimistic_rounds_have_the_same_bits(cuda: Any, kind: str, dtype: str) -> None:
+    """On a CPU they move only what a batch of sparse rows reaches."""
+    matrices, ids, targets = tables(dtype)
+    options: dict[str, Any] = {"scheme": "identity", "sigma": 8.0, "rho": 0.0, "batch_size": 3}
+    options |= {"clients": ids, "num_rounds": 5, "intercept": True, "seed": 2}
+    host = admm.solve("logistic", matrices[kind], targets["signs"], **options)
+    assert_same(
+        host, admm.solve("logistic", upload(cuda, matrices[kind]), targets["signs"], **options)
+    )
+
+
 @pytest.mark.parametrize("backwards", [False, True])
 def test_grid_that_is_cut_does_the_same(cuda: Any, backwards: bool) -> None:
     cuda.shim.set_max_blocks(2)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hotloops._runtime import dispatch
 from hotloops.admm._data import ClientData
 from hotloops.admm._tiles import tiles_of_clients
+from hotloops.admm._touched import Touched
 from hotloops.admm._work import Batch, RoundState, Work
 
 __all__ = ["Driver"]
@@ -54,8 +56,12 @@ class Driver:
         active: Any = None,
         partials: Any = None,
         values: Any = None,
+        cleared: bool = False,
     ) -> None:
-        """Write the sums of each task's rows: gradients to `partials`, losses to `values`."""
+        """Write the sums of each task's rows: gradients to `partials`, losses to `values`.
+
+        Partials that are `cleared` hold zeros already.
+        """
         if batch.sampling == 0 and not self._tiled:
             self._add_tiles()
         self._clients.gradient(
@@ -69,6 +75,42 @@ class Driver:
             w.ndim == 2,
             partials,
             values,
+            cleared,
+            self._num_threads,
+        )
+
+    def touched(self, work: Work, batch: Batch, lists: Touched) -> tuple[int, int]:
+        """List the parameters that a batch reaches; return the lengths of `now` and `all`."""
+        now, both = self._clients.touched(
+            batch.sampling,
+            batch.size,
+            batch.seed,
+            batch.round,
+            work.tasks,
+            lists.seen,
+            lists.stamp,
+            lists.before,
+            lists.num_before,
+            lists.now,
+            lists.all,
+        )
+        return now, both
+
+    def round_touched(
+        self, work: Work, state: RoundState, parameters: npt.NDArray[np.int64]
+    ) -> None:
+        """Make the steps of an optimistic round at some parameters and clear their partials."""
+        self._core.admm_round_touched(
+            work.partials,
+            work.tasks,
+            parameters,
+            parameters.size,
+            work.scale,
+            state.alpha,
+            state.sigma,
+            state.w,
+            state.dual,
+            state.sums,
             self._num_threads,
         )
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hotloops._runtime import dispatch, validate
 from hotloops._runtime.device import Place, place_of
 from hotloops.admm._data import ClientData
 from hotloops.admm._tiles import TILE_ROWS, tiles_of_clients
+from hotloops.admm._touched import Touched
 from hotloops.admm._work import Batch, RoundState, Work
 
 __all__ = ["Driver"]
@@ -55,6 +57,7 @@ class Driver:
         active: Any = None,
         partials: Any = None,
         values: Any = None,
+        cleared: bool = False,
     ) -> None:
         """Write the sums of each task's rows: gradients to `partials`, losses to `values`."""
         loss, data = self._data.loss, self._data
@@ -119,9 +122,20 @@ class Driver:
                     for array in (state.second, state.local, state.gradient)
                 ),
                 self._address(place, "sums", state.sums),
+                state.optimistic,
                 place.device,
                 place.stream,
             )
+
+    def touched(self, work: Work, batch: Batch, lists: Touched) -> tuple[int, int]:
+        """Never asked for: a round over all parameters is one pass of the device's memory."""
+        raise NotImplementedError
+
+    def round_touched(
+        self, work: Work, state: RoundState, parameters: npt.NDArray[np.int64]
+    ) -> None:
+        """Never asked for."""
+        raise NotImplementedError
 
     def _prepare(self, work: Work) -> tuple[Any, ...]:
         """Return the tasks on the device, and memory for their rows."""

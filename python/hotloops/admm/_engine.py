@@ -16,6 +16,7 @@ from hotloops.admm._data import ClientData, to_host
 from hotloops.admm._dense_hessian import Hessians
 from hotloops.admm._schedules import Balancing, Schedule
 from hotloops.admm._state import AdmmState
+from hotloops.admm._touched import Touched, is_optimistic
 from hotloops.admm._work import NUM_SUMS, SLICE, Batch, Engine, RoundState, Work, in_order
 
 __all__ = [
@@ -169,6 +170,9 @@ class _Loop:
         self.iterates: list[npt.NDArray[Any]] = [to_host(start.w).copy()] if job.record else []
         self.converged = False
         self.before: Any = None
+        optimistic = is_optimistic(job, start)
+        on_host = data.library.device == "cpu"
+        self.touched = Touched(start.dual) if optimistic and on_host else None
         slices = -(-data.dim // SLICE)
         with data.library_device():
             sums = data.xp.zeros((slices, NUM_SUMS))
@@ -190,6 +194,7 @@ class _Loop:
             local=start.local,
             gradient=None,
             sums=sums,
+            optimistic=optimistic,
         )
 
     def finish(self, start: AdmmState) -> AdmmState:
@@ -206,6 +211,10 @@ class _Loop:
         state.active = draw_active(
             self.batch.seed, self.made, job.data.num_clients, job.participants
         )
+        if self.touched is not None:
+            whole = job.tol is not None
+            sums = self.touched.advance(job.driver, self.work, self.batch, state, whole=whole)
+            return self._close(sums.tolist())
         job.driver.gradient(
             self.work, self.batch, state.w, active=state.active, partials=self.work.partials
         )

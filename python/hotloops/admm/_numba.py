@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hotloops._runtime import threads
 from hotloops._runtime._numba_jit import aligned
@@ -23,7 +24,9 @@ from hotloops.admm._numba_rows import (
     Place,
     Rows,
 )
+from hotloops.admm._numba_touched import list_parameters, list_rows, round_touched_slice
 from hotloops.admm._tiles import tiles_of_clients
+from hotloops.admm._touched import Touched
 from hotloops.admm._work import SLICE, Batch, RoundState, Work
 
 __all__ = ["Driver"]
@@ -59,6 +62,7 @@ class Driver:
         active: Any = None,
         partials: Any = None,
         values: Any = None,
+        cleared: bool = False,
     ) -> None:
         """Write the sums of each task's rows: gradients to `partials`, losses to `values`."""
         nothing = np.empty(0, self._data.dtype)
@@ -74,7 +78,8 @@ class Driver:
                 if active is not None and active[client] == 0:
                     continue
                 own = nothing if partials is None else partials[index]
-                own[...] = 0
+                if not cleared:
+                    own[...] = 0
                 rows = clients[client]
                 place = Place(
                     *(batch.sampling, batch.size, batch.round, client, first, last),
@@ -118,6 +123,42 @@ class Driver:
                 )
 
         threads.map_tiles(run, slices, self._num_threads)
+
+    def touched(self, work: Work, batch: Batch, lists: Touched) -> tuple[int, int]:
+        """List the parameters that a batch reaches; return the lengths of `now` and `all`."""
+        low, high = word(batch.seed & 0xFFFFFFFF), word(batch.seed >> 32)
+        counts = np.array([0, lists.num_before])
+        lists.all[: lists.num_before] = lists.before[: lists.num_before]
+        columns = np.arange(int(self._data.layers[0]), self._data.dim)
+        ids = np.empty(CHUNK_ROWS, np.int64)
+        for client, first, last in work.tasks.tolist():
+            place = Place(
+                *(batch.sampling, batch.size, batch.round, client, first, last),
+                *(low, high, 0),
+            )
+            list_rows(
+                *(self._clients[client], place, ids, lists.stamp),
+                *(lists.seen, lists.now, lists.all, counts),
+            )
+        list_parameters(columns, lists.stamp, lists.seen, lists.now, lists.all, counts)
+        return int(counts[0]), int(counts[1])
+
+    def round_touched(
+        self, work: Work, state: RoundState, parameters: npt.NDArray[np.int64]
+    ) -> None:
+        """Make the steps of an optimistic round at some parameters and clear their partials."""
+        d = state.dual.shape[1]
+        bounds = np.searchsorted(parameters, SLICE * np.arange(-(-d // SLICE) + 1))
+
+        def run(begin: int, end: int) -> None:
+            for index in range(begin, end):
+                round_touched_slice(
+                    *(work.partials, work.tasks, work.scale, state.alpha, state.sigma),
+                    *(state.w, state.dual, np.empty(2, state.w.dtype), np.empty((3, BLOCK))),
+                    *(state.sums[index], parameters[bounds[index] : bounds[index + 1]]),
+                )
+
+        threads.map_tiles(run, bounds.size - 1, self._num_threads)
 
     def _with_tiles(self) -> list[Rows]:
         """Return the clients with their tiles, which only full passes use."""

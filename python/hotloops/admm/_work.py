@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from hotloops.admm._data import ClientData, to_host
+
+if TYPE_CHECKING:
+    from hotloops.admm._touched import Touched
 
 __all__ = ["SCHEMES", "SLICE", "Batch", "Engine", "RoundState", "Work", "in_order"]
 
@@ -95,6 +98,7 @@ class RoundState:
     gradient: npt.NDArray[Any] | None
     sums: Float64
     active: npt.NDArray[np.uint8] | None = None
+    optimistic: bool = False
 
 
 class Engine(Protocol):
@@ -109,6 +113,13 @@ class Engine(Protocol):
         active: Any = None,
         partials: Any = None,
         values: Any = None,
+        cleared: bool = False,
     ) -> None: ...
 
     def round(self, work: Work, state: RoundState) -> None: ...
+
+    def touched(self, work: Work, batch: Batch, lists: Touched) -> tuple[int, int]: ...
+
+    def round_touched(
+        self, work: Work, state: RoundState, parameters: npt.NDArray[np.int64]
+    ) -> None: ...
