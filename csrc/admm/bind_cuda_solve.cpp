@@ -36,7 +36,7 @@ void define_gradient(py::module_& module, const char* name, Kernel kernel) {
                                           own ? dim : 0,
                                           pointer<T>(partials),
                                           pointer<double>(values),
-                                          false,
+                                          0,
                                           1},
                                          columns,
                                          pointer<const std::int64_t>(first_row),

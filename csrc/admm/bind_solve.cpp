@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
@@ -63,6 +64,22 @@ bool cuts(const Offsets& offsets, py::ssize_t last) {
     return offsets.data()[offsets.size() - 1] <= last;
 }
 
+// The arrays of an AdmmDualList.
+template <class T>
+struct DualArrays {
+    Offsets parameters;
+    Array<std::int32_t> clients;
+    Array<T> values;
+
+    std::int64_t room() const {
+        return std::min({parameters.size(), clients.size(), values.size()});
+    }
+    AdmmDualList<T> list(std::int64_t count) {
+        require(count >= 0 && count <= room(), "admm_optimistic_round: the duals are too few");
+        return {parameters.mutable_data(), clients.mutable_data(), values.mutable_data(), count};
+    }
+};
+
 // Matrices with their targets, and the rows of each client in them. The arrays are kept alive.
 template <class T>
 class Clients {
@@ -103,6 +120,8 @@ class Clients {
         require(inside(indices, width(0)), "admm_gradient: indices must lie below columns");
         require(!values || values->size() == indices.size(),
                 "admm_gradient: values must have the length of indices");
+        for (py::ssize_t row = 0; row + 1 < indptr.size(); ++row)
+            longest_row_ = std::max(longest_row_, indptr.data()[row + 1] - indptr.data()[row]);
         AdmmRows<T> rows{};
         rows.indptr = indptr.data();
         rows.indices = indices.data();
@@ -144,15 +163,16 @@ class Clients {
 
     void gradient(int sampling, std::int64_t size, std::uint64_t seed, std::int64_t round,
                   Offsets tasks, Flags active, Array<T> w, bool own, OptionalArray<T> partials,
-                  OptionalArray<double> values, bool cleared, int num_threads) {
+                  OptionalArray<double> values, std::int64_t slope_stride, int num_threads) {
         require(sampling >= 0 && sampling <= 2, "admm_gradient: no such sampling");
         const py::ssize_t count = check_tasks(tasks, sampling, size);
         const py::ssize_t dim = model_.dim;
         const py::ssize_t num_clients = static_cast<py::ssize_t>(clients_.size());
         require(!active || active->size() == num_clients, "admm_gradient: active, one per client");
         require(w.size() == (own ? num_clients * dim : dim), "admm_gradient: w has a wrong size");
-        require(!partials || partials->size() == count * dim,
-                "admm_gradient: partials must have shape (tasks, dim)");
+        check_slopes(tasks, slope_stride);
+        require(!partials || partials->size() == count * (slope_stride > 0 ? slope_stride : dim),
+                "admm_gradient: partials must have shape (tasks, dim) or (tasks, slopes)");
         require(!values || values->size() == count, "admm_gradient: values must have one per task");
         const AdmmGradient<T> call = {clients_.data(),
                                       model_,
@@ -164,7 +184,7 @@ class Clients {
                                       own ? dim : 0,
                                       mutable_or_null(partials),
                                       mutable_or_null(values),
-                                      cleared,
+                                      slope_stride,
                                       num_threads};
         Status status = Status::success();
         {
@@ -174,41 +194,93 @@ class Clients {
         throw_status(status);
     }
 
-    // Returns how many parameters `now` and `all` hold.
-    py::tuple touched(int sampling, std::int64_t size, std::uint64_t seed, std::int64_t round,
-                      Offsets tasks, Offsets seen, std::int64_t stamp, Offsets before,
-                      py::ssize_t num_before, Offsets now, Offsets all) const {
-        require(sampling == 1 || sampling == 2, "admm_touched: no such sampling");
-        require(layers_.size() == 2 && width(1) == 1, "admm_touched: one output only");
+    // From the slopes of a batch to the next point and duals; returns how many those are.
+    std::int64_t optimistic_round(int sampling, std::int64_t size, std::uint64_t seed,
+                                  std::int64_t round, Offsets tasks, Array<T> slopes,
+                                  std::int64_t slope_stride, Array<double> scale,
+                                  Array<double> alpha, Array<double> sigma, Array<T> w,
+                                  DualArrays<T> before, std::int64_t num_before, DualArrays<T> now,
+                                  Array<double> sums) {
+        require(sampling == 1 || sampling == 2, "admm_optimistic_round: no such sampling");
+        require(layers_.size() == 2 && width(1) == 1, "admm_optimistic_round: one output only");
         const py::ssize_t count = check_tasks(tasks, sampling, size);
-        for (const AdmmRows<T>& rows : clients_)
-            require(rows.indptr != nullptr, "admm_touched: rows must be in CSR");
-        const py::ssize_t dim = model_.dim;
-        require(seen.size() == dim && now.size() == dim && all.size() == 2 * dim &&
-                    before.size() == dim && num_before >= 0 && num_before <= dim,
-                "admm_touched: lists must have the length dim, the last one twice that");
-        std::int64_t counts[2] = {0, 0};
-        const AdmmGradient<T> call = {
-            clients_.data(), model_,  {static_cast<AdmmSampling>(sampling), size, seed, round},
-            tasks.data(),    nullptr, count,
-            nullptr,         0,       nullptr,
-            nullptr,         false,   1};
-        const AdmmTouched lists = {
-            seen.mutable_data(), stamp, before.data(), num_before, now.mutable_data(),
-            all.mutable_data(),  counts};
+        const py::ssize_t clients = static_cast<py::ssize_t>(clients_.size());
+        check_slopes(tasks, slope_stride);
+        require(slope_stride > 0 && slopes.size() == count * slope_stride,
+                "admm_optimistic_round: slopes must have shape (tasks, stride)");
+        require(scale.size() == clients && alpha.size() == clients && sigma.size() == clients,
+                "admm_optimistic_round: numbers of clients must have shape (clients,)");
+        require(w.size() == model_.dim && sums.size() == slices() * admm_num_sums,
+                "admm_optimistic_round: w must have shape (dim,) and sums (slices, 6)");
+        require(now.room() >= most_entries(tasks), "admm_optimistic_round: no room for the duals");
+        const AdmmDualList<T> old = before.list(num_before);
+        AdmmDualList<T> found = now.list(0);
+        require(rises(old, clients), "admm_optimistic_round: duals must be in order");
+        const AdmmGradient<T> call = {clients_.data(),
+                                      model_,
+                                      {static_cast<AdmmSampling>(sampling), size, seed, round},
+                                      tasks.data(),
+                                      nullptr,
+                                      count,
+                                      nullptr,
+                                      0,
+                                      slopes.mutable_data(),
+                                      nullptr,
+                                      slope_stride,
+                                      1};
+        AdmmRound<T> step{};
+        step.num_clients = clients;
+        step.dim = model_.dim;
+        step.scale = scale.data();
+        step.alpha = alpha.data();
+        step.sigma = sigma.data();
+        step.w = w.mutable_data();
+        step.sums = sums.mutable_data();
         Status status = Status::success();
         {
             py::gil_scoped_release release;
-            status = kernels<T>().touched(call, lists);
+            status = kernels<T>().optimistic_round(call, step, {old, found});
         }
         throw_status(status);
-        return py::make_tuple(counts[0], counts[1]);
+        return found.count;
     }
 
   private:
     std::int64_t width(py::ssize_t layer) const { return layers_.data()[layer]; }
 
+    std::int64_t slices() const { return (model_.dim + admm_slice - 1) / admm_slice; }
+
     void keep(py::object array) { kept_.push_back(array); }
+
+    static void check_slopes(const Offsets& tasks, std::int64_t stride) {
+        require(stride >= 0, "admm_gradient: slopes must not be negative in number");
+        for (py::ssize_t k = 0; stride > 0 && k < tasks.size(); k += 3)
+            require(tasks.data()[k + 2] - tasks.data()[k + 1] <= stride,
+                    "admm_gradient: a task has more rows than slopes");
+    }
+
+    // At most so many entries, with those of an intercept, have the rows of a batch.
+    std::int64_t most_entries(const Offsets& tasks) const {
+        std::int64_t rows = 0;
+        for (py::ssize_t k = 0; k < tasks.size(); k += 3)
+            rows += tasks.data()[k + 2] - tasks.data()[k + 1];
+        for (const AdmmRows<T>& matrix : matrices_)
+            require(matrix.indptr != nullptr, "admm_optimistic_round: rows must be in CSR");
+        return rows * (longest_row_ + (model_.intercept ? 1 : 0));
+    }
+
+    bool rises(const AdmmDualList<T>& list, std::int64_t clients) const {
+        for (std::int64_t k = 0; k < list.count; ++k) {
+            if (list.parameters[k] < 0 || list.parameters[k] >= model_.dim || list.clients[k] < 0 ||
+                list.clients[k] >= clients)
+                return false;
+            if (k == 0 || list.parameters[k - 1] < list.parameters[k]) continue;
+            if (list.parameters[k - 1] > list.parameters[k] ||
+                list.clients[k - 1] >= list.clients[k])
+                return false;
+        }
+        return true;
+    }
 
     void add(AdmmRows<T> rows, py::ssize_t count, OptionalArray<T>& targets,
              OptionalArray<std::int32_t>& labels, OptionalArray<T>& weights) {
@@ -251,6 +323,7 @@ class Clients {
     AdmmModel model_;
     std::vector<AdmmRows<T>> matrices_, clients_;
     std::vector<py::object> kept_;
+    std::int64_t longest_row_ = 0;
 };
 
 template <class T>
@@ -308,46 +381,6 @@ void round(Array<T> partials, Offsets tasks, Flags active, Array<double> scale, 
     throw_status(status);
 }
 
-template <class T>
-void round_touched(Array<T> partials, Offsets tasks, Offsets parameters, py::ssize_t count,
-                   Array<double> scale, Array<double> alpha, Array<double> sigma, Array<T> w,
-                   Array<T> dual, Array<double> sums, int num_threads) {
-    const py::ssize_t dim = w.size(), num_tasks = tasks.size() / 3, clients = alpha.size();
-    const std::int64_t slices = (dim + admm_slice - 1) / admm_slice;
-    require(partials.size() == num_tasks * dim && tasks.size() == 3 * num_tasks,
-            "admm_round_touched: partials must have shape (tasks, dim)");
-    require(scale.size() == clients && sigma.size() == clients && dual.size() == clients * dim,
-            "admm_round_touched: what is kept for each client must have a row for each");
-    require(sums.size() == slices * admm_num_sums,
-            "admm_round_touched: sums must have shape (slices, 6)");
-    require(count >= 0 && count <= parameters.size(), "admm_round_touched: the list is too short");
-    for (py::ssize_t k = 0; k < count; ++k) {
-        const std::int64_t least = k == 0 ? 0 : parameters.data()[k - 1] + 1;
-        require(parameters.data()[k] >= least && parameters.data()[k] < dim,
-                "admm_round_touched: parameters must rise and lie below dim");
-    }
-    AdmmRound<T> call{};
-    call.tasks = tasks.data();
-    call.num_tasks = num_tasks;
-    call.num_clients = clients;
-    call.dim = dim;
-    call.scale = scale.data();
-    call.alpha = alpha.data();
-    call.sigma = sigma.data();
-    call.w = w.mutable_data();
-    call.dual = dual.mutable_data();
-    call.sums = sums.mutable_data();
-    call.optimistic = true;
-    call.num_threads = num_threads;
-    Status status = Status::success();
-    {
-        py::gil_scoped_release release;
-        status =
-            kernels<T>().round_touched(call, partials.mutable_data(), parameters.data(), count);
-    }
-    throw_status(status);
-}
-
 // The tiles of a client, or None where a row names a column twice or the tiles are not denser than
 // the rows by a factor of two.
 py::object tiles_of(Offsets indptr, Array<std::int32_t> indices, Offsets rows,
@@ -391,7 +424,10 @@ py::object tiles_of(Offsets indptr, Array<std::int32_t> indices, Offsets rows,
 }
 
 template <class T>
-void register_kernels(py::module_& module, const char* name) {
+void register_kernels(py::module_& module, const char* name, const char* duals) {
+    py::class_<DualArrays<T>>(module, duals)
+        .def(py::init<Offsets, Array<std::int32_t>, Array<T>>(), py::arg("parameters").noconvert(),
+             py::arg("clients").noconvert(), py::arg("values").noconvert());
     py::class_<Clients<T>>(module, name)
         .def(py::init<Offsets, int, int, bool, double, double>())
         .def("add_dense", &Clients<T>::add_dense, py::arg("matrix").noconvert(),
@@ -404,15 +440,16 @@ void register_kernels(py::module_& module, const char* name) {
         .def("add_client", &Clients<T>::add_client, py::arg("matrix"), py::arg("rows").noconvert())
         .def("set_tiles", &Clients<T>::set_tiles, py::arg("client"), py::arg("offsets").noconvert(),
              py::arg("columns").noconvert(), py::arg("masks").noconvert())
-        .def("touched", &Clients<T>::touched, py::arg("sampling"), py::arg("size"), py::arg("seed"),
-             py::arg("round"), py::arg("tasks").noconvert(), py::arg("seen").noconvert(),
-             py::arg("stamp"), py::arg("before").noconvert(), py::arg("num_before"),
-             py::arg("now").noconvert(), py::arg("all").noconvert())
+        .def("optimistic_round", &Clients<T>::optimistic_round, py::arg("sampling"),
+             py::arg("size"), py::arg("seed"), py::arg("round"), py::arg("tasks").noconvert(),
+             py::arg("slopes").noconvert(), py::arg("slope_stride"), py::arg("scale").noconvert(),
+             py::arg("alpha").noconvert(), py::arg("sigma").noconvert(), py::arg("w").noconvert(),
+             py::arg("before"), py::arg("num_before"), py::arg("now"), py::arg("sums").noconvert())
         .def("gradient", &Clients<T>::gradient, py::arg("sampling"), py::arg("size"),
              py::arg("seed"), py::arg("round"), py::arg("tasks").noconvert(),
              py::arg("active").noconvert(), py::arg("w").noconvert(), py::arg("own"),
-             py::arg("partials").noconvert(), py::arg("values").noconvert(), py::arg("cleared"),
-             py::arg("num_threads"));
+             py::arg("partials").noconvert(), py::arg("values").noconvert(),
+             py::arg("slope_stride"), py::arg("num_threads"));
     module.def(
         "admm_round", round<T>, py::arg("partials").noconvert(), py::arg("tasks").noconvert(),
         py::arg("active").noconvert(), py::arg("scale").noconvert(), py::arg("alpha").noconvert(),
@@ -421,11 +458,6 @@ void register_kernels(py::module_& module, const char* name) {
         py::arg("relaxation"), py::arg("l2"), py::arg("penalised"), py::arg("w").noconvert(),
         py::arg("dual").noconvert(), py::arg("second").noconvert(), py::arg("local").noconvert(),
         py::arg("gradient").noconvert(), py::arg("sums").noconvert(), py::arg("num_threads"));
-    module.def("admm_round_touched", round_touched<T>, py::arg("partials").noconvert(),
-               py::arg("tasks").noconvert(), py::arg("parameters").noconvert(), py::arg("count"),
-               py::arg("scale").noconvert(), py::arg("alpha").noconvert(),
-               py::arg("sigma").noconvert(), py::arg("w").noconvert(), py::arg("dual").noconvert(),
-               py::arg("sums").noconvert(), py::arg("num_threads"));
 }
 
 }  // namespace
@@ -433,8 +465,8 @@ void register_kernels(py::module_& module, const char* name) {
 void register_admm_solve(py::module_& module) {
     module.def("admm_tiles", tiles_of, py::arg("indptr").noconvert(),
                py::arg("indices").noconvert(), py::arg("rows").noconvert(), py::arg("columns"));
-    register_kernels<float>(module, "AdmmClientsFloat32");
-    register_kernels<double>(module, "AdmmClientsFloat64");
+    register_kernels<float>(module, "AdmmClientsFloat32", "AdmmDualsFloat32");
+    register_kernels<double>(module, "AdmmClientsFloat64", "AdmmDualsFloat64");
 }
 
 }  // namespace hl

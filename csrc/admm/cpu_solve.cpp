@@ -12,6 +12,7 @@ Status run_task(void* context, std::int64_t index) {
     const auto& call = *static_cast<const AdmmGradient<T>*>(context);
     const std::int64_t* task = call.tasks + 3 * index;
     const std::int64_t client = task[0], dim = call.model.dim;
+    const std::int64_t stride = call.slope_stride > 0 ? call.slope_stride : dim;
     if (call.active != nullptr && call.active[client] == 0) return Status::success();
     const admm::RowsTask<T> rows = {
         call,
@@ -20,10 +21,10 @@ Status run_task(void* context, std::int64_t index) {
         task[1],
         task[2],
         call.w + client * call.w_stride,
-        call.partials == nullptr ? nullptr : call.partials + index * dim,
+        call.partials == nullptr ? nullptr : call.partials + index * stride,
         call.values == nullptr ? nullptr : call.values + index,
     };
-    if (rows.gradient != nullptr && !call.cleared) {
+    if (rows.gradient != nullptr && call.slope_stride == 0) {
         for (std::int64_t k = 0; k < dim; ++k)
             rows.gradient[k] = 0;
     }
@@ -48,8 +49,8 @@ Status admm_gradient(const AdmmGradient<double>& call) {
 
 extern const AdmmSolveTable admm_solve_table;
 const AdmmSolveTable admm_solve_table = {
-    {admm_gradient, admm_round, admm_touched, admm_round_touched},
-    {admm_gradient, admm_round, admm_touched, admm_round_touched},
+    {admm_gradient, admm_round, admm_optimistic_round},
+    {admm_gradient, admm_round, admm_optimistic_round},
 };
 
 }  // namespace HL_ISA_NAMESPACE

@@ -11,10 +11,10 @@ Status admm_gradient(const AdmmGradient<float>&);
 Status admm_gradient(const AdmmGradient<double>&);
 Status admm_round(const AdmmRound<float>&);
 Status admm_round(const AdmmRound<double>&);
-Status admm_touched(const AdmmGradient<float>&, const AdmmTouched&);
-Status admm_touched(const AdmmGradient<double>&, const AdmmTouched&);
-Status admm_round_touched(const AdmmRound<float>&, float*, const std::int64_t*, std::int64_t);
-Status admm_round_touched(const AdmmRound<double>&, double*, const std::int64_t*, std::int64_t);
+Status admm_optimistic_round(const AdmmGradient<float>&, const AdmmRound<float>&,
+                             const AdmmDuals<float>&);
+Status admm_optimistic_round(const AdmmGradient<double>&, const AdmmRound<double>&,
+                             const AdmmDuals<double>&);
 
 namespace admm {
 

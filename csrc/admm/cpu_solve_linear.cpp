@@ -172,7 +172,12 @@ HL_NOINLINE Status run_rows(const RowsTask<T>& task) {
         predict(task, chunk, first);
         load_targets(task, chunk);
         evaluate<Loss>(task, chunk);
-        if (task.gradient != nullptr) scatter(task, chunk, first, strands.sums);
+        if (task.gradient != nullptr && task.call.slope_stride > 0) {
+            for (std::int64_t j = 0; j < chunk.count; ++j)
+                task.gradient[first - task.first + j] = chunk.slope[j];
+        } else if (task.gradient != nullptr) {
+            scatter(task, chunk, first, strands.sums);
+        }
         if (task.value != nullptr) {
             for (std::int64_t j = 0; j < chunk.count; ++j)
                 total += static_cast<double>(chunk.value[j]);

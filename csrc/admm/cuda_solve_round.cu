@@ -18,20 +18,35 @@ struct Terms {
     double sums[admm_num_sums][strands];
 };
 
-// Threads 0 to 8 count - 1 add weight x^2 of a row of terms each, parameter k to strand k mod 8.
-HL_DEVICE void add_squares(Terms& terms, int count, const int* which, double weight,
-                           std::int64_t size) {
+// Threads 0 to 8 count - 1 add term(x) of a row of terms each, parameter k to strand k mod 8.
+template <class Term>
+HL_DEVICE void add_terms(Terms& terms, int count, const int* which, std::int64_t size,
+                         const Term& term) {
     const int thread = static_cast<int>(threadIdx.x);
     __syncthreads();
     if (thread < strands * count) {
         const double* x = terms.values[thread / strands];
         double sum = terms.sums[which[thread / strands]][thread % strands];
         for (std::int64_t k = thread % strands; k < size; k += strands)
-            sum += weight * (x[k] * x[k]);
+            sum += term(x[k]);
         terms.sums[which[thread / strands]][thread % strands] = sum;
     }
     __syncthreads();
 }
+
+struct WeighedSquare {
+    double weight;
+    HL_DEVICE_MEMBER double operator()(double x) const { return weight * (x * x); }
+};
+
+HL_DEVICE void add_squares(Terms& terms, int count, const int* which, double weight,
+                           std::int64_t size) {
+    add_terms(terms, count, which, size, WeighedSquare{weight});
+}
+
+struct Itself {
+    HL_DEVICE_MEMBER double operator()(double x) const { return x; }
+};
 
 // The mean gradient of a client at one parameter.
 template <class T>
@@ -80,17 +95,7 @@ HL_DEVICE void run_block(const AdmmRound<T>& call, double weight, std::int64_t f
         while (task < call.num_tasks && call.tasks[3 * task] == client)
             ++task;
         const double alpha = call.alpha[client];
-        if (inside && call.optimistic) {
-            const T g = mean_gradient(call, client, begin, task, k);
-            T& pi = call.dual[client * call.dim + k];
-            const T d = admm::optimistic_direction(g, pi, static_cast<T>(call.sigma[client]));
-            total += alpha * admm::optimistic_step(g, pi);
-            pi = admm::optimistic_dual(g);
-            dual += alpha * static_cast<double>(pi);
-            gradient += alpha * static_cast<double>(g);
-            terms.values[0][own] = static_cast<double>(d);
-            terms.values[1][own] = static_cast<double>(static_cast<T>(call.w[k] - d));
-        } else if (inside) {
+        if (inside) {
             T local;
             if (call.active == nullptr || call.active[client] != 0) {
                 const T g = mean_gradient(call, client, begin, task, k);
@@ -114,7 +119,49 @@ HL_DEVICE void run_block(const AdmmRound<T>& call, double weight, std::int64_t f
         const double l2 = k < call.penalised ? call.l2 : 0.0;
         const double old = static_cast<double>(call.w[k]);
         gradient += l2 * old;
-        call.w[k] = static_cast<T>(call.optimistic ? old - total / weight : total / (weight + l2));
+        call.w[k] = static_cast<T>(total / (weight + l2));
+        const double now = static_cast<double>(call.w[k]);
+        terms.values[0][own] = now - old;
+        terms.values[1][own] = now;
+        terms.values[2][own] = dual;
+        terms.values[3][own] = gradient;
+    }
+    const int which[4] = {1, 2, 3, 4};
+    add_squares(terms, 4, which, 1.0, size);
+}
+
+// The block of a round of optimistic_step; the clients' sums of squares are added up first.
+template <class T>
+HL_DEVICE void run_optimistic_block(const AdmmRound<T>& call, double weight, std::int64_t first,
+                                    std::int64_t size, Terms& terms) {
+    const std::int64_t own = threadIdx.x, k = first + own;
+    const bool inside = own < size;
+    double total = 0, dual = 0, gradient = 0, moved = 0, points = 0;
+    std::int64_t task = 0;
+    for (std::int64_t client = 0; inside && client < call.num_clients; ++client) {
+        const std::int64_t begin = task;
+        while (task < call.num_tasks && call.tasks[3 * task] == client)
+            ++task;
+        const double alpha = call.alpha[client];
+        const T g = mean_gradient(call, client, begin, task, k);
+        T& pi = call.dual[client * call.dim + k];
+        const T d = admm::optimistic_direction(g, pi, static_cast<T>(call.sigma[client]));
+        const double apart = static_cast<double>(d);
+        const double point = static_cast<double>(static_cast<T>(call.w[k] - d));
+        total += alpha * admm::optimistic_step(g, pi);
+        pi = admm::optimistic_dual(g);
+        dual += alpha * static_cast<double>(pi);
+        gradient += alpha * static_cast<double>(g);
+        moved += alpha * (apart * apart);
+        points += alpha * (point * point);
+    }
+    terms.values[0][own] = moved;
+    terms.values[1][own] = points;
+    const int local[2] = {0, 5};
+    add_terms(terms, 2, local, size, Itself{});
+    if (inside) {
+        const double old = static_cast<double>(call.w[k]);
+        call.w[k] = static_cast<T>(old - total / weight);
         const double now = static_cast<double>(call.w[k]);
         terms.values[0][own] = now - old;
         terms.values[1][own] = now;
@@ -139,8 +186,12 @@ __global__ void __launch_bounds__(block_size) round(AdmmRound<T> call) {
         const std::int64_t begin = slice * admm_slice;
         const std::int64_t end = begin + admm_slice < call.dim ? begin + admm_slice : call.dim;
         for (std::int64_t first = begin; first < end; first += block_size) {
-            const std::int64_t left = end - first;
-            run_block<scheme>(call, weight, first, left < block_size ? left : block_size, terms);
+            const std::int64_t size = end - first < block_size ? end - first : block_size;
+            if (call.optimistic) {
+                run_optimistic_block(call, weight, first, size, terms);
+            } else {
+                run_block<scheme>(call, weight, first, size, terms);
+            }
         }
         if (thread < admm_num_sums) {
             const double* s = terms.sums[thread];

@@ -79,7 +79,8 @@ struct AdmmGradient {
     std::int64_t w_stride;  // 0 or dim
     T* partials;            // (num_tasks, dim) sums over the rows of a task, null: values only
     double* values;         // (num_tasks,) sums of the losses, null: gradients only
-    bool cleared;           // partials hold zeros already
+    // 0: gradients. Else partials take the slopes of the rows instead, so many for each task.
+    std::int64_t slope_stride;
     int num_threads;
 };
 
@@ -103,19 +104,23 @@ struct AdmmRound {
     T* local;                // (clients, dim) w_i; null unless somebody has to remember them
     T* gradient;             // (clients, dim) out, null: not wanted
     double* sums;            // (slices, 6) out, see cpu_solve_round.cpp
-    bool optimistic;         // see step_local.hpp; CPUs have admm_round_touched for it
+    bool optimistic;         // see step_local.hpp; CPUs have admm_optimistic_round for it
     int num_threads;
 };
 
-// Which parameters the gradients of a round and of the one before reach, in no order.
-struct AdmmTouched {
-    std::int64_t* seen;  // (dim,) the last round that reached it, by its stamp
-    std::int64_t stamp;  // of this round; that before has stamp - 1
-    const std::int64_t* before;
-    std::int64_t num_before;
-    std::int64_t* now;     // out
-    std::int64_t* all;     // out
-    std::int64_t* counts;  // (2,) out, of `now` and `all`
+// Duals that are not zero, in order of parameters and, for each, of clients.
+template <class T>
+struct AdmmDualList {
+    std::int64_t* parameters;
+    std::int32_t* clients;
+    T* values;
+    std::int64_t count;
+};
+
+template <class T>
+struct AdmmDuals {
+    const AdmmDualList<T>& before;
+    AdmmDualList<T>& now;  // out, room for the entries of a batch
 };
 
 constexpr std::int64_t admm_slice = 4096;  // parameters that one task of a round moves
@@ -125,10 +130,8 @@ template <class T>
 struct AdmmSolveKernels {
     Status (*gradient)(const AdmmGradient<T>&);
     Status (*round)(const AdmmRound<T>&);
-    Status (*touched)(const AdmmGradient<T>&, const AdmmTouched&);
-    // The partials of tasks, zeros elsewhere, become zeros; parameters rise.
-    Status (*round_touched)(const AdmmRound<T>&, T* partials, const std::int64_t* parameters,
-                            std::int64_t count);
+    // From slopes to the next global point and duals.
+    Status (*optimistic_round)(const AdmmGradient<T>&, const AdmmRound<T>&, const AdmmDuals<T>&);
 };
 
 struct AdmmSolveTable {

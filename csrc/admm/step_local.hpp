@@ -48,7 +48,8 @@ HL_INLINE V local_direction(V u, V& second, const LocalRates<RealOf<V>>& rates) 
 
 // PISA without preconditioner, rho = 0: pi' = pi - (g + pi) = -g, so that the dual is no less
 // sparse than the gradient, and without penalties w' = w - sum alpha (2 g + pi) / sum alpha sigma,
-// the optimistic gradient method. Written like this, what neither gradient reaches keeps its bits.
+// the optimistic gradient method. Written like this, what neither gradient reaches keeps its bits,
+// and lists of entries can take the place of arrays.
 template <class T>
 HL_INLINE T optimistic_dual(T g) {
     return T(0) - g;

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from hotloops._runtime import dispatch
 from hotloops.admm._data import ClientData
+from hotloops.admm._optimistic import DualList, Optimistic
 from hotloops.admm._tiles import tiles_of_clients
-from hotloops.admm._touched import Touched
 from hotloops.admm._work import Batch, RoundState, Work
 
 __all__ = ["Driver"]
@@ -33,6 +32,8 @@ class Driver:
         loss = data.loss
         single = data.dtype == np.float32
         make = self._core.AdmmClientsFloat32 if single else self._core.AdmmClientsFloat64
+        core = self._core
+        self._make_list = core.AdmmDualsFloat32 if single else core.AdmmDualsFloat64
         self._clients = make(
             data.layers, loss.number, loss.activation_number, data.intercept, *loss.shape
         )
@@ -56,11 +57,11 @@ class Driver:
         active: Any = None,
         partials: Any = None,
         values: Any = None,
-        cleared: bool = False,
+        slopes: bool = False,
     ) -> None:
         """Write the sums of each task's rows: gradients to `partials`, losses to `values`.
 
-        Partials that are `cleared` hold zeros already.
+        With `slopes` partials take the derivatives by the predictions, shape (tasks, rows).
         """
         if batch.sampling == 0 and not self._tiled:
             self._add_tiles()
@@ -75,44 +76,34 @@ class Driver:
             w.ndim == 2,
             partials,
             values,
-            cleared,
+            partials.shape[1] if slopes else 0,
             self._num_threads,
         )
 
-    def touched(self, work: Work, batch: Batch, lists: Touched) -> tuple[int, int]:
-        """List the parameters that a batch reaches; return the lengths of `now` and `all`."""
-        now, both = self._clients.touched(
+    def optimistic_round(
+        self, work: Work, batch: Batch, state: RoundState, memory: Optimistic
+    ) -> None:
+        """Go from the slopes of a batch to the next global point and duals."""
+        memory.now.count = self._clients.optimistic_round(
             batch.sampling,
             batch.size,
             batch.seed,
             batch.round,
             work.tasks,
-            lists.seen,
-            lists.stamp,
-            lists.before,
-            lists.num_before,
-            lists.now,
-            lists.all,
-        )
-        return now, both
-
-    def round_touched(
-        self, work: Work, state: RoundState, parameters: npt.NDArray[np.int64]
-    ) -> None:
-        """Make the steps of an optimistic round at some parameters and clear their partials."""
-        self._core.admm_round_touched(
-            work.partials,
-            work.tasks,
-            parameters,
-            parameters.size,
+            memory.slopes,
+            memory.slopes.shape[1],
             work.scale,
             state.alpha,
             state.sigma,
             state.w,
-            state.dual,
+            self._list(memory.before),
+            memory.before.count,
+            self._list(memory.now),
             state.sums,
-            self._num_threads,
         )
+
+    def _list(self, duals: DualList) -> Any:
+        return self._make_list(duals.parameters, duals.clients, duals.values)
 
     def _add_tiles(self) -> None:
         """Give the clients their tiles, which only full passes use."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from hotloops._runtime import dispatch, validate
 from hotloops._runtime.device import Place, place_of
 from hotloops.admm._data import ClientData
+from hotloops.admm._optimistic import Optimistic
 from hotloops.admm._tiles import TILE_ROWS, tiles_of_clients
-from hotloops.admm._touched import Touched
 from hotloops.admm._work import Batch, RoundState, Work
 
 __all__ = ["Driver"]
@@ -57,13 +56,13 @@ class Driver:
         active: Any = None,
         partials: Any = None,
         values: Any = None,
-        cleared: bool = False,
+        slopes: bool = False,
     ) -> None:
         """Write the sums of each task's rows: gradients to `partials`, losses to `values`."""
         loss, data = self._data.loss, self._data
         dense = data.matrices[0].dense is not None
         with place_of(self._table) as place:
-            tasks, first_row, ids, slopes, losses, _ = self._prepare(work)
+            tasks, first_row, ids, row_slopes, losses, _ = self._prepare(work)
             strands = 0
             if self._is_tiled and partials is not None and batch.sampling == 0:
                 strands = self._strands(work)
@@ -86,7 +85,7 @@ class Driver:
                 0 if values is None else self._address(place, "values", values),
                 int(first_row.data.ptr),
                 int(ids.size),
-                *(int(ids.data.ptr), int(slopes.data.ptr), int(losses.data.ptr), strands),
+                *(int(ids.data.ptr), int(row_slopes.data.ptr), int(losses.data.ptr), strands),
                 dense,
                 place.device,
                 place.stream,
@@ -127,14 +126,10 @@ class Driver:
                 place.stream,
             )
 
-    def touched(self, work: Work, batch: Batch, lists: Touched) -> tuple[int, int]:
-        """Never asked for: a round over all parameters is one pass of the device's memory."""
-        raise NotImplementedError
-
-    def round_touched(
-        self, work: Work, state: RoundState, parameters: npt.NDArray[np.int64]
+    def optimistic_round(
+        self, work: Work, batch: Batch, state: RoundState, memory: Optimistic
     ) -> None:
-        """Never asked for."""
+        """Never asked for: `round` passes over all parameters, which are dense on a device."""
         raise NotImplementedError
 
     def _prepare(self, work: Work) -> tuple[Any, ...]:

@@ -14,9 +14,9 @@ from hotloops._runtime.errors import NumericalError
 from hotloops._runtime.progress import Progress
 from hotloops.admm._data import ClientData, to_host
 from hotloops.admm._dense_hessian import Hessians
+from hotloops.admm._optimistic import Optimistic, is_optimistic
 from hotloops.admm._schedules import Balancing, Schedule
 from hotloops.admm._state import AdmmState
-from hotloops.admm._touched import Touched, is_optimistic
 from hotloops.admm._work import NUM_SUMS, SLICE, Batch, Engine, RoundState, Work, in_order
 
 __all__ = [
@@ -164,15 +164,17 @@ class _Loop:
         self.made = start.round
         self.balance = start.balance
         self.batch = replace(job.batch)
-        self.work = Work.prepare(data, batch_size)
+        optimistic = is_optimistic(job, start)
+        on_host = data.library.device == "cpu"
+        self.work = Work.prepare(data, batch_size, gradients=not (optimistic and on_host))
         self.passes = Work.prepare(data, None, gradients=False)
         self.history: list[tuple[float, ...]] = []
         self.iterates: list[npt.NDArray[Any]] = [to_host(start.w).copy()] if job.record else []
         self.converged = False
         self.before: Any = None
-        optimistic = is_optimistic(job, start)
-        on_host = data.library.device == "cpu"
-        self.touched = Touched(start.dual) if optimistic and on_host else None
+        self.optimistic = (
+            Optimistic(data, self.work.tasks, start) if optimistic and on_host else None
+        )
         slices = -(-data.dim // SLICE)
         with data.library_device():
             sums = data.xp.zeros((slices, NUM_SUMS))
@@ -198,6 +200,8 @@ class _Loop:
         )
 
     def finish(self, start: AdmmState) -> AdmmState:
+        if self.optimistic is not None:
+            self.optimistic.before.write(start.dual)
         return replace(start, round=self.made, balance=self.balance)
 
     def advance(self) -> bool:
@@ -211,9 +215,9 @@ class _Loop:
         state.active = draw_active(
             self.batch.seed, self.made, job.data.num_clients, job.participants
         )
-        if self.touched is not None:
+        if self.optimistic is not None:
             whole = job.tol is not None
-            sums = self.touched.advance(job.driver, self.work, self.batch, state, whole=whole)
+            sums = self.optimistic.advance(job.driver, self.work, self.batch, state, whole=whole)
             return self._close(sums.tolist())
         job.driver.gradient(
             self.work, self.batch, state.w, active=state.active, partials=self.work.partials

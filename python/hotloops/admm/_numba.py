@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from hotloops._runtime import threads
 from hotloops._runtime._numba_jit import aligned
@@ -13,6 +12,7 @@ from hotloops._runtime._numba_packs import word
 from hotloops.admm._data import ClientData, Matrix
 from hotloops.admm._numba_linear import linear_task
 from hotloops.admm._numba_network import network_task
+from hotloops.admm._numba_optimistic import count_products, walk, write_products
 from hotloops.admm._numba_round import BLOCK, round_slice
 from hotloops.admm._numba_rows import (
     CHUNK_ROWS,
@@ -24,9 +24,8 @@ from hotloops.admm._numba_rows import (
     Place,
     Rows,
 )
-from hotloops.admm._numba_touched import list_parameters, list_rows, round_touched_slice
+from hotloops.admm._optimistic import Optimistic
 from hotloops.admm._tiles import tiles_of_clients
-from hotloops.admm._touched import Touched
 from hotloops.admm._work import SLICE, Batch, RoundState, Work
 
 __all__ = ["Driver"]
@@ -62,29 +61,25 @@ class Driver:
         active: Any = None,
         partials: Any = None,
         values: Any = None,
-        cleared: bool = False,
+        slopes: bool = False,
     ) -> None:
         """Write the sums of each task's rows: gradients to `partials`, losses to `values`."""
         nothing = np.empty(0, self._data.dtype)
         tasks = work.tasks.tolist()
         clients = self._clients if batch.sampling else self._with_tiles()
-        low, high = word(batch.seed & 0xFFFFFFFF), word(batch.seed >> 32)
+        wants = 2 if slopes else int(partials is not None)
 
         def run(begin: int, end: int) -> None:
             memory = self._memory()
             total = np.zeros(1)
             for index in range(begin, end):
-                client, first, last = tasks[index]
+                client = tasks[index][0]
                 if active is not None and active[client] == 0:
                     continue
                 own = nothing if partials is None else partials[index]
-                if not cleared:
-                    own[...] = 0
+                own[...] = 0
                 rows = clients[client]
-                place = Place(
-                    *(batch.sampling, batch.size, batch.round, client, first, last),
-                    *(low, high, int(partials is not None)),
-                )
+                place = self._place(batch, tasks[index], wants)
                 point = w[client] if w.ndim == 2 else w
                 task = linear_task if self._linear else network_task
                 task(rows, self._model, memory, place, point, own, total)
@@ -124,41 +119,50 @@ class Driver:
 
         threads.map_tiles(run, slices, self._num_threads)
 
-    def touched(self, work: Work, batch: Batch, lists: Touched) -> tuple[int, int]:
-        """List the parameters that a batch reaches; return the lengths of `now` and `all`."""
-        low, high = word(batch.seed & 0xFFFFFFFF), word(batch.seed >> 32)
-        counts = np.array([0, lists.num_before])
-        lists.all[: lists.num_before] = lists.before[: lists.num_before]
-        columns = np.arange(int(self._data.layers[0]), self._data.dim)
-        ids = np.empty(CHUNK_ROWS, np.int64)
-        for client, first, last in work.tasks.tolist():
-            place = Place(
-                *(batch.sampling, batch.size, batch.round, client, first, last),
-                *(low, high, 0),
-            )
-            list_rows(
-                *(self._clients[client], place, ids, lists.stamp),
-                *(lists.seen, lists.now, lists.all, counts),
-            )
-        list_parameters(columns, lists.stamp, lists.seen, lists.now, lists.all, counts)
-        return int(counts[0]), int(counts[1])
-
-    def round_touched(
-        self, work: Work, state: RoundState, parameters: npt.NDArray[np.int64]
+    def optimistic_round(
+        self, work: Work, batch: Batch, state: RoundState, memory: Optimistic
     ) -> None:
-        """Make the steps of an optimistic round at some parameters and clear their partials."""
-        d = state.dual.shape[1]
-        bounds = np.searchsorted(parameters, SLICE * np.arange(-(-d // SLICE) + 1))
+        """Go from the slopes of a batch to the next global point and duals."""
+        places = [self._place(batch, task, 0) for task in work.tasks.tolist()]
+        ids = np.empty(CHUNK_ROWS, np.int64)
+        counts = [count_products(self._clients[place.client], place, ids) for place in places]
+        sizes = np.concatenate([[0], np.cumsum(counts)])
+        if self._data.intercept:
+            sizes += np.concatenate([[0], np.cumsum(work.tasks[:, 2] - work.tasks[:, 1])])
+        keys = np.empty(sizes[-1], np.int64)
+        values = np.empty(sizes[-1], self._data.dtype)
+        for number, place in enumerate(places):
+            own = slice(sizes[number], sizes[number + 1])
+            write_products(
+                *(self._clients[place.client], self._model, place, ids, memory.slopes[number]),
+                *(number, len(places), keys[own], values[own]),
+            )
+        order = np.argsort(keys, kind="stable")
+        before, now = memory.before, memory.now
+        state.sums[...] = 0.0
+        now.count = walk(
+            keys[order],
+            values[order],
+            work.tasks,
+            before.parameters,
+            before.clients,
+            before.values,
+            before.count,
+            now.parameters,
+            now.clients,
+            now.values,
+            work.scale,
+            state.alpha,
+            state.sigma,
+            state.w,
+            state.sums,
+            np.empty(2, self._data.dtype),
+        )
 
-        def run(begin: int, end: int) -> None:
-            for index in range(begin, end):
-                round_touched_slice(
-                    *(work.partials, work.tasks, work.scale, state.alpha, state.sigma),
-                    *(state.w, state.dual, np.empty(2, state.w.dtype), np.empty((3, BLOCK))),
-                    *(state.sums[index], parameters[bounds[index] : bounds[index + 1]]),
-                )
-
-        threads.map_tiles(run, bounds.size - 1, self._num_threads)
+    def _place(self, batch: Batch, task: list[int], wants: int) -> Place:
+        client, first, last = task
+        low, high = word(batch.seed & 0xFFFFFFFF), word(batch.seed >> 32)
+        return Place(batch.sampling, batch.size, batch.round, client, first, last, low, high, wants)
 
     def _with_tiles(self) -> list[Rows]:
         """Return the clients with their tiles, which only full passes use."""

@@ -19,6 +19,7 @@ from hotloops.admm._numba_losses import evaluate
 from hotloops.admm._numba_rows import (
     CHUNK_ROWS,
     NUM_STRANDS,
+    SLOPES,
     TILE_ROWS,
     Chunk,
     Model,
@@ -197,7 +198,10 @@ def linear_task(
         _predict(rows, model, memory, first, number, w)
         _load_targets(rows, memory, number)
         evaluate(model.loss, model.shape, memory, CHUNK_ROWS)
-        if place.wants_gradient:
+        if place.wants_gradient == SLOPES:
+            for j in range(number):
+                gradient[first - place.first + j] = memory.slope[j]
+        elif place.wants_gradient:
             if rows.is_tiled:
                 _add_tiles(rows, memory, first, number)
             _scatter(rows, model, memory, number, gradient)

@@ -14,6 +14,7 @@ NUM_STRANDS = 16
 TILE_ROWS = 16
 
 FULL, REPLACEMENT, EPOCH = 0, 1, 2
+GRADIENT, SLOPES = 1, 2  # what a place may want
 
 _STREAM_PERMUTATION = 7
 _LOW = word(0xFFFFFFFF)
@@ -69,7 +70,7 @@ class Place(NamedTuple):
     last: int
     key_low: Any
     key_high: Any
-    wants_gradient: int
+    wants_gradient: int  # 0, GRADIENT or SLOPES
 
 
 class Chunk(NamedTuple):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from hotloops.admm._data import ClientData, to_host
 
 if TYPE_CHECKING:
-    from hotloops.admm._touched import Touched
+    from hotloops.admm._optimistic import Optimistic
 
 __all__ = ["SCHEMES", "SLICE", "Batch", "Engine", "RoundState", "Work", "in_order"]
 
@@ -113,13 +113,11 @@ class Engine(Protocol):
         active: Any = None,
         partials: Any = None,
         values: Any = None,
-        cleared: bool = False,
+        slopes: bool = False,
     ) -> None: ...
 
     def round(self, work: Work, state: RoundState) -> None: ...
 
-    def touched(self, work: Work, batch: Batch, lists: Touched) -> tuple[int, int]: ...
-
-    def round_touched(
-        self, work: Work, state: RoundState, parameters: npt.NDArray[np.int64]
+    def optimistic_round(
+        self, work: Work, batch: Batch, state: RoundState, memory: Optimistic
     ) -> None: ...
