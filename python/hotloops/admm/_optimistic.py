@@ -56,7 +56,8 @@ class DualList:
     @classmethod
     def of(cls, dual: npt.NDArray[Any], size: int) -> DualList:
         """List the entries of duals, shape (clients, d), with room for at least `size`."""
-        parameters, clients = np.nonzero(dual.T)
+        none = np.empty(0, np.int64)
+        parameters, clients = np.nonzero(dual.T) if dual.any() else (none, none)
         found = cls.with_room(max(size, parameters.size), dual.dtype)
         found.count = parameters.size
         found.parameters[: found.count], found.clients[: found.count] = parameters, clients

@@ -208,7 +208,8 @@ def solve(
     Class A: the same bits for every number of threads, instruction set and backend; "hessian",
     "majorant" and "exact" call LAPACK and are class B. A round costs a gradient of every client,
     that is four operations for each entry of the batch, and some twenty bytes of traffic for each
-    parameter and client. With equal curvature h of all clients a round contracts when
+    parameter and client; mini-batches of CSR rows without preconditioner and penalties cost their
+    entries only. With equal curvature h of all clients a round contracts when
     ``h < (2/3) (sigma + 2 rho q)``; near the optimum q of the adaptive schemes goes to zero, which
     leaves ``sigma >= 1.5 h``.
 
