@@ -162,12 +162,8 @@ template <class T>
 bool variation(const Array<T>& v, Array<T>& out, const Numbers& numbers, int num_threads,
                int look) {
     check(v, out);
-    const VariationJob<T> job{v.shape(0),
-                              v.shape(1),
-                              v.data(),
-                              out.mutable_data(),
-                              numbers.data(),
-                              stride_of(numbers, v.shape(0)),
+    const VariationJob<T> job{v.shape(0),         v.shape(1),     v.data(),
+                              out.mutable_data(), numbers.data(), stride_of(numbers, v.shape(0)),
                               num_threads};
     return call(kernels<T>().variation, job, look != no_look);
 }

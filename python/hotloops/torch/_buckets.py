@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,11 @@ from hotloops.admm._rounding import Rounding
 from hotloops.admm._rule import Rule
 from hotloops.admm._tensors import PRECISIONS
 
-__all__ = ["Bucket", "Plan", "is_dense", "state_dtype"]
+__all__ = ["Bucket", "Plan", "are_plain", "is_dense", "state_dtype"]
 
 _LOW = (torch.float16, torch.bfloat16)
+# Called by `map`, so that no line of Python runs for each of many small tensors.
+_CONTIGUOUS, _POINTER = torch.Tensor.is_contiguous, torch.Tensor.data_ptr
 
 State = Mapping[torch.Tensor, dict[str, Any]]
 
@@ -27,8 +29,9 @@ State = Mapping[torch.Tensor, dict[str, Any]]
 class Bucket:
     """Parameters of one device and kind, which one call of a kernel takes.
 
-    What is alike in all steps is made once; memory is looked up in each, since gradients are new
-    after every backward pass and callers may exchange the state.
+    What is alike in all steps is made once. Memory is looked up in each, since gradients are new
+    after every backward pass and callers may exchange the state; where several clients make a
+    round, that of the state in each round.
 
     Attributes
     ----------
@@ -41,6 +44,8 @@ class Bucket:
     states : list of dict
         Of the parameters, in the optimizer.
     sizes : ndarray of int64
+    in_rounds : bool
+        Whether several clients come one after the other before the parameters move.
     sums : torch.Tensor or None
         The sums over clients, all parameters in one.
     rounding : Rounding or None
@@ -58,15 +63,26 @@ class Bucket:
         self.dtype = state_dtype(first)
         self.sizes = np.array([parameter.numel() for parameter in self.parameters], np.int64)
         self._strides = [parameter.stride() for parameter in self.parameters]
+        self._all_plain = len(positions) == len(parameters) and are_plain(self.parameters)
         self._client = 0
+        # Of this round: pointers to the state, and what keeps the memory from going away.
+        self._found: dict[str, tuple[npt.NDArray[np.uint64], Any]] = {}
         self.states: list[dict[str, Any]] = []
+        self.in_rounds = False
         self.sums: torch.Tensor | None = None
         self.rounding: Rounding | None = None
 
-    def take(self, gradients: Sequence[torch.Tensor | None], client: int) -> None:
+    def take(
+        self, gradients: Sequence[torch.Tensor | None], plain: bool, client: int, starts: bool
+    ) -> None:
         """Take the gradients of all parameters that are this client's, laid out as they are."""
         self._client = client
         self.gradient_dtype = self._gradient_dtype
+        if starts:
+            self._found.clear()
+        if plain and self._all_plain:
+            self.gradients: list[Any] = list(gradients)
+            return
         own: list[Any] = [gradients[i] for i in self.positions]
         if [gradient.stride() for gradient in own] != self._strides:
             own = [
@@ -77,7 +93,7 @@ class Bucket:
                     own, self._strides, self.parameters, strict=True
                 )
             ]
-        self.gradients: list[torch.Tensor] = own
+        self.gradients = own
 
     def sisa(
         self,
@@ -133,16 +149,26 @@ class Bucket:
 
     def state_pointers(self, key: str) -> npt.NDArray[np.uint64]:
         """Return where the state of the client begins, for every parameter."""
-        begin = _pointers([state[key] for state in self.states])
+        begin = self._state_begins(key)
         if self._client > 0:
             itemsize = self.states[0][key].element_size()
             each = self.sizes.view(np.uint64) * np.uint64(itemsize)
-            begin += each * np.uint64(self._client)
+            begin = begin + each * np.uint64(self._client)
         return begin
+
+    def _state_begins(self, key: str) -> npt.NDArray[np.uint64]:
+        found = self._found.get(key)
+        if found is None:
+            tensors = [state[key] for state in self.states]
+            owners = [tensor.untyped_storage() for tensor in tensors] if self.in_rounds else None
+            found = _pointers(tensors), owners
+            if self.in_rounds:
+                self._found[key] = found
+        return found[0]
 
     def _weights(self) -> npt.NDArray[np.uint64]:
         if self.parameter_dtype in _LOW:
-            return _pointers([state["master"] for state in self.states])
+            return self._state_begins("master")
         return _pointers(self.parameters)
 
     def _pointers_of_sums(self, sums: torch.Tensor) -> npt.NDArray[np.uint64]:
@@ -184,11 +210,14 @@ class Plan:
     dtypes : list of torch.dtype or None
         Of the gradients; None where there is none.
     buckets : list of Bucket
+    states : list of dict
+        All that the optimizer had.
     """
 
     parameters: list[torch.Tensor]
     dtypes: list[torch.dtype | None]
     buckets: list[Bucket]
+    states: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -214,9 +243,11 @@ class Plan:
             len(parameters) == len(self.parameters)
             and all(map(operator.is_, parameters, self.parameters))
             and _dtypes(gradients) == self.dtypes
+            # Their order stands for the parameters, whose hash is a function in Python.
+            and len(state) == len(self.states)
+            and all(map(operator.is_, state.values(), self.states))
             and all(
-                all(map(operator.is_, map(state.get, bucket.parameters), bucket.states))
-                and bucket.parameters[0].dtype == bucket.parameter_dtype
+                bucket.parameters[0].dtype == bucket.parameter_dtype
                 and bucket.parameters[0].device == bucket.device
                 for bucket in self.buckets
             )
@@ -225,6 +256,14 @@ class Plan:
 
 def _dtypes(gradients: Iterable[torch.Tensor | None]) -> list[torch.dtype | None]:
     return [None if gradient is None else gradient.dtype for gradient in gradients]
+
+
+def are_plain(tensors: Sequence[torch.Tensor | None]) -> bool:
+    """Whether all tensors are there, dense and in C order."""
+    try:
+        return all(map(_CONTIGUOUS, tensors))  # type: ignore[arg-type]
+    except TypeError:  # a None
+        return False
 
 
 def state_dtype(parameter: torch.Tensor) -> torch.dtype:
@@ -247,5 +286,5 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).rpartition(".")[2]
 
 
-def _pointers(tensors: Iterable[torch.Tensor]) -> npt.NDArray[np.uint64]:
-    return np.array([tensor.data_ptr() for tensor in tensors], np.uint64)
+def _pointers(tensors: Sequence[torch.Tensor]) -> npt.NDArray[np.uint64]:
+    return np.fromiter(map(_POINTER, tensors), np.uint64, len(tensors))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from hotloops._runtime import threads, validate
 from hotloops._runtime.validate import fail
 from hotloops.admm._rounding import Rounding
 from hotloops.admm._rule import Rule, make_rule, per_client
-from hotloops.torch._buckets import Bucket, Plan, state_dtype
+from hotloops.torch._buckets import Bucket, Plan, are_plain, state_dtype
 from hotloops.torch._checks import check_float, check_parameter, check_state, check_state_dtype
 
 __all__ = ["SISA"]
@@ -26,6 +27,8 @@ _NUMBERS = (
     *("t", "sigma", "rho", "scheme", "beta2", "eps", "lam", "eta"),
     *("weight_decay", "decoupled"),
 )
+
+_GRADIENT = operator.attrgetter("grad")
 
 Schedule = Callable[[int, float, float], tuple[float, float]]
 
@@ -394,7 +397,7 @@ class SISA(torch.optim.Optimizer):
         own = self._own_rule(rule, index)
         at_once = self._local_clients == 1 and self.process_group is None
         ends = finishes and self.process_group is None and not skipped  # with this client's part
-        buckets = self._buckets(group, index)
+        buckets = self._buckets(group, index, starts)
         for bucket in buckets:
             bucket.sums = None if at_once else self._sums_of(bucket)
             if self.state_dtype is not None:
@@ -432,10 +435,13 @@ class SISA(torch.optim.Optimizer):
         scale = getattr(self, "grad_scale", None)
         return 1.0 if scale is None else 1.0 / float(scale)
 
-    def _buckets(self, group: dict[str, Any], client: int) -> list[Bucket]:
+    def _buckets(self, group: dict[str, Any], client: int, starts: bool) -> list[Bucket]:
         """Return the group's parameters with the gradients and the state of this client."""
         parameters = group["params"]
-        gradients = [self._gradient(parameter) for parameter in parameters]
+        gradients = list(map(_GRADIENT, parameters))
+        plain = are_plain(gradients)
+        if not plain:
+            gradients = [self._gradient(parameter) for parameter in parameters]
         plan = self._plans.get(id(group))
         if plan is None or not plan.fits(parameters, gradients, self.state):
             plan = self._plans[id(group)] = Plan.of(parameters, gradients)
@@ -444,8 +450,10 @@ class SISA(torch.optim.Optimizer):
                 for parameter in bucket.parameters:
                     self._make_state(self.state[parameter], parameter, moments)
                 bucket.states = [self.state[parameter] for parameter in bucket.parameters]
+                bucket.in_rounds = self._local_clients > 1
+            plan.states = list(self.state.values())
         for bucket in plan.buckets:
-            bucket.take(gradients, client)
+            bucket.take(gradients, plain, client, starts)
         return plan.buckets
 
     def _gradient(self, parameter: torch.Tensor) -> torch.Tensor | None:
