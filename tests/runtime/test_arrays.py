@@ -461,7 +461,7 @@ def test_torch_on_cuda_with_gradient(torch_on_cuda: Any) -> None:
 
 
 def test_empty_on_the_host() -> None:
-    for shape in ((), (0,), (3, 5), (1000,), (30, 600)):
+    for shape in ((), (0,), (3, 5), (1000,), (500, 600)):
         for dtype in (np.float32, np.float64, np.uint8):
             for library in (NUMPY, Library("jax", "cpu")):
                 answer = empty(shape, dtype, library)
@@ -469,7 +469,7 @@ def test_empty_on_the_host() -> None:
                 assert answer.dtype == dtype
                 assert answer.flags.c_contiguous
                 assert answer.flags.writeable
-                small = answer.nbytes <= 1 << 14 and library is NUMPY  # wherever NumPy puts it
+                small = answer.nbytes <= 1 << 20 and library is NUMPY  # wherever NumPy puts it
                 assert small or address(answer) % 64 == 0 or answer.size == 0
 
 

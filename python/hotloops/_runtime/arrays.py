@@ -46,7 +46,7 @@ _DLPACK_DEVICES = {
     14: "oneapi",
 }
 _ALIGNMENT = 64
-_SMALL = 1 << 14  # bytes: below, asking where memory starts costs more than lines that are split
+_SMALL = 1 << 20  # bytes: below, asking where memory starts costs more than lines that are split
 _NO_CONTEXT = contextlib.nullcontext()
 _SMALL_FLOATS = ("bfloat16", "float16", "float8", "float4")
 

@@ -156,15 +156,13 @@ class Prox(ABC):
             look = _WITHIN if out is None else _BEFORE
         elif wanted:
             _check_finite(name, native, threads_)
-        shape = native.shape
-        batch = shape[: native.ndim - self._core_axes]
-        checked_step = _check_step(name, step, batch)
+        axes = native.ndim - self._core_axes
+        checked_step = _check_step(name, step, native.shape[:axes])
         self._check(name, native)
-        flat = (math.prod(batch), *shape[native.ndim - self._core_axes :])
         with arrays.stream_context(library):
             target = _target(name, native, out, library)
             if native.size:
-                v_, out_ = native.reshape(flat), target.reshape(flat)
+                v_, out_ = _with_one_batch_axis(native, axes), _with_one_batch_axis(target, axes)
                 try:
                     self._apply(Call(v_, out_, checked_step, resolved, threads_, look))
                 except _NotFiniteError:
@@ -325,8 +323,12 @@ class RowProx(Prox):
 
 def copy(call: Call) -> None:
     """Let `v` be, as the box without bounds does."""
-    bounds = np.array([[[-np.inf]], [[np.inf]]], call.v.dtype)
-    call.run("elements", op.CLIP, call.v, call.out, call.upload(bounds))
+    call.run("elements", op.CLIP, call.v, call.out, call.upload(_no_bounds(call.v.dtype)))
+
+
+@cache
+def _no_bounds(dtype: Any) -> Any:
+    return np.array([[[-np.inf]], [[np.inf]]], dtype)
 
 
 def strength(function: str, argument: str, value: Any, *, positive: bool = False) -> Any:
@@ -379,6 +381,14 @@ def _check_step(name: str, step: Any, batch: tuple[int, ...]) -> Any:
         name, "step", host, shape=batch, dtype=np.float64, positive=True, empty=True
     )
     return checked.reshape(-1)
+
+
+def _with_one_batch_axis(array: Any, axes: int) -> Any:
+    if axes == 1:
+        return array
+    return (
+        array.reshape((math.prod(array.shape[:axes]), *array.shape[axes:])) if axes else array[None]
+    )
 
 
 def _target(name: str, v: Any, out: Any, library: arrays.Library) -> Any:

@@ -6,6 +6,7 @@ import importlib
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from hotloops.admm._tensors import PRECISIONS
 __all__ = ["Bucket", "Plan", "are_plain", "is_dense", "state_dtype"]
 
 _LOW = (torch.float16, torch.bfloat16)
+_NOTHING = np.empty(0, np.uint64)
 # Called by `map`, so that no line of Python runs for each of many small tensors.
 _CONTIGUOUS, _POINTER = torch.Tensor.is_contiguous, torch.Tensor.data_ptr
 
@@ -44,6 +46,8 @@ class Bucket:
     states : list of dict
         Of the parameters, in the optimizer.
     sizes : ndarray of int64
+    size : int
+        Their sum.
     in_rounds : bool
         Whether several clients come one after the other before the parameters move.
     sums : torch.Tensor or None
@@ -62,6 +66,9 @@ class Bucket:
         self.device, self.parameter_dtype = first.device, first.dtype
         self.dtype = state_dtype(first)
         self.sizes = np.array([parameter.numel() for parameter in self.parameters], np.int64)
+        ends = np.cumsum(self.sizes)
+        self.size = int(ends[-1])
+        self._offsets = (ends - self.sizes).view(np.uint64)  # in the sums
         self._strides = [parameter.stride() for parameter in self.parameters]
         self._all_plain = len(positions) == len(parameters) and are_plain(self.parameters)
         self._client = 0
@@ -107,13 +114,12 @@ class Bucket:
     ) -> None:
         """Run the kernel: the part of one client, the global part, or both."""
         number = 1 if clients else 0
-        nothing = np.empty(0, np.uint64)
         rounding = self.rounding if clients else None
         arguments = (
             self.sizes,
             self._weights(),
-            _pointers(self.gradients) if clients else nothing,
-            self.state_pointers("PI") if clients else nothing,
+            _pointers(self.gradients) if clients else _NOTHING,
+            self.state_pointers("PI") if clients else _NOTHING,
             self.state_pointers("V") if clients and rule.needs_moments else None,
             None if self.sums is None else self._pointers_of_sums(self.sums),
             _pointers(self.parameters) if self.parameter_dtype in _LOW and finishes else None,
@@ -172,8 +178,9 @@ class Bucket:
         return _pointers(self.parameters)
 
     def _pointers_of_sums(self, sums: torch.Tensor) -> npt.NDArray[np.uint64]:
-        offsets = (np.cumsum(self.sizes) - self.sizes) * sums.element_size()
-        return (offsets + sums.data_ptr()).astype(np.uint64)
+        begin, itemsize = np.uint64(sums.data_ptr()), np.uint64(sums.element_size())
+        pointers: npt.NDArray[np.uint64] = begin + self._offsets * itemsize
+        return pointers
 
     def _run(
         self,
@@ -282,6 +289,7 @@ def is_dense(tensor: torch.Tensor) -> bool:
     return True
 
 
+@cache
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).rpartition(".")[2]
 

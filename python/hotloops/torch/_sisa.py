@@ -480,11 +480,12 @@ class SISA(torch.optim.Optimizer):
 
     def _sums_of(self, bucket: Bucket) -> torch.Tensor:
         """Return the sums over clients: one buffer, so that it is reduced in one call."""
-        size = int(bucket.sizes.sum())
         key = (bucket.device, bucket.parameter_dtype, id(bucket.parameters[0]))
-        if key not in self._buffers or self._buffers[key].numel() != size:
-            self._buffers[key] = torch.empty(size, dtype=bucket.dtype, device=bucket.device)
-        return self._buffers[key]
+        found = self._buffers.get(key)
+        if found is None or found.numel() != bucket.size:
+            found = torch.empty(bucket.size, dtype=bucket.dtype, device=bucket.device)
+            self._buffers[key] = found
+        return found
 
     def _reduce(self, buckets: list[Bucket]) -> None:
         for bucket in buckets if self.process_group is not None else ():
