@@ -66,7 +66,7 @@ class Call(NamedTuple):
 
     def run(self, kernel: str, *arguments: Any) -> None:
         """Run a kernel, the first one with the look for NaN and infinities."""
-        function = _kernel(self.backend, kernel, self.v.itemsize)
+        function = getattr(_kernels(self.backend), kernel)
         if not self.look:
             function(*arguments, self.num_threads)
         elif not function(*arguments, self.num_threads, self.look):
@@ -352,9 +352,8 @@ def feasible(violation: Any, size: Any, dtype: Any, xp: Any) -> Any:
 
 
 @cache
-def _kernel(backend: str, name: str, itemsize: int) -> Any:
-    module = importlib.import_module(f"hotloops.prox._{backend}")
-    return module.kernel(name, itemsize) if backend == "cpp" else getattr(module, name)
+def _kernels(backend: str) -> Any:
+    return importlib.import_module(f"hotloops.prox._{backend}")
 
 
 def _check_finite(name: str, v: Any, num_threads: int) -> None:

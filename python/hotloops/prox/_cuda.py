@@ -84,14 +84,14 @@ def groups(
 def top(v: Any, out: Any, keep: int, num_threads: int) -> None:
     """Keep the largest magnitudes of each row, in host memory."""
     host = v.get()
-    _cpp.kernel("top", host.itemsize)(host, host, keep, num_threads)
+    _cpp.top(host, host, keep, num_threads)
     out.set(host)
 
 
 def variation(v: Any, out: Any, numbers: Any, num_threads: int) -> None:
     """Apply the total variation, in host memory."""
     host = v.get()
-    _cpp.kernel("variation", host.itemsize)(host, host, numbers, num_threads)
+    _cpp.variation(host, host, numbers, num_threads)
     out.set(host)
 
 

@@ -22,6 +22,8 @@ __all__ = ["Bucket", "Plan", "are_plain", "is_dense", "state_dtype"]
 
 _LOW = (torch.float16, torch.bfloat16)
 _NOTHING = np.empty(0, np.uint64)
+# PyTorch's functions in C that tell what a tensor is; from 2.10 on.
+_EXCHANGE = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
 # Called by `map`, so that no line of Python runs for each of many small tensors.
 _CONTIGUOUS, _POINTER = torch.Tensor.is_contiguous, torch.Tensor.data_ptr
 
@@ -74,6 +76,7 @@ class Bucket:
         self._client = 0
         # Of this round: pointers to the state, and what keeps the memory from going away.
         self._found: dict[str, tuple[npt.NDArray[np.uint64], Any]] = {}
+        self._read: tuple[list[Any], npt.NDArray[np.uint64]] | None = None
         self.states: list[dict[str, Any]] = []
         self.in_rounds = False
         self.sums: torch.Tensor | None = None
@@ -85,6 +88,7 @@ class Bucket:
         """Take the gradients of all parameters that are this client's, laid out as they are."""
         self._client = client
         self.gradient_dtype = self._gradient_dtype
+        self._read = None
         if starts:
             self._found.clear()
         if plain and self._all_plain:
@@ -102,6 +106,15 @@ class Bucket:
             ]
         self.gradients = own
 
+    def take_at_once(self, gradients: list[Any], client: int, starts: bool) -> bool:
+        """Take gradients that all have the kernels' own form; return whether they have."""
+        pointers = self._addresses(gradients, self._gradient_dtype) if self._all_plain else None
+        if pointers is None:
+            return False
+        self.take(gradients, True, client, starts)
+        self._read = self.gradients, pointers
+        return True
+
     def sisa(
         self,
         rule: Rule,
@@ -118,7 +131,7 @@ class Bucket:
         arguments = (
             self.sizes,
             self._weights(),
-            _pointers(self.gradients) if clients else _NOTHING,
+            self._gradient_pointers() if clients else _NOTHING,
             self.state_pointers("PI") if clients else _NOTHING,
             self.state_pointers("V") if clients and rule.needs_moments else None,
             None if self.sums is None else self._pointers_of_sums(self.sums),
@@ -144,7 +157,7 @@ class Bucket:
         """Update the momenta with the gradients, and write the look-ahead."""
         arguments = (
             self.sizes,
-            _pointers(self.gradients),
+            self._gradient_pointers(),
             self.state_pointers("B"),
             _pointers(out),
             PRECISIONS[_name(self.gradient_dtype)],
@@ -167,7 +180,8 @@ class Bucket:
         if found is None:
             tensors = [state[key] for state in self.states]
             owners = [tensor.untyped_storage() for tensor in tensors] if self.in_rounds else None
-            found = _pointers(tensors), owners
+            pointers = self._addresses(tensors, tensors[0].dtype)
+            found = _pointers(tensors) if pointers is None else pointers, owners
             if self.in_rounds:
                 self._found[key] = found
         return found[0]
@@ -175,7 +189,20 @@ class Bucket:
     def _weights(self) -> npt.NDArray[np.uint64]:
         if self.parameter_dtype in _LOW:
             return self._state_begins("master")
-        return _pointers(self.parameters)
+        pointers = self._addresses(self.parameters, self.parameter_dtype)
+        return _pointers(self.parameters) if pointers is None else pointers
+
+    def _gradient_pointers(self) -> npt.NDArray[np.uint64]:
+        if self._read is not None and self._read[0] is self.gradients:
+            return self._read[1]
+        return _pointers(self.gradients)
+
+    def _addresses(self, tensors: list[Any], dtype: torch.dtype) -> Any:
+        """Return where tensors begin; None if not all are of this type and C-contiguous."""
+        if _EXCHANGE is None or self.device.type != "cpu":
+            return None
+        precision = PRECISIONS[_name(dtype)]
+        return dispatch.core().admm_addresses(tensors, torch.Tensor, _EXCHANGE, precision)
 
     def _pointers_of_sums(self, sums: torch.Tensor) -> npt.NDArray[np.uint64]:
         begin, itemsize = np.uint64(sums.data_ptr()), np.uint64(sums.element_size())
@@ -239,6 +266,21 @@ class Plan:
         buckets = [Bucket(positions, parameters, key[2]) for key, positions in found.items()]
         return cls(list(parameters), dtypes, buckets)
 
+    def take_at_once(
+        self,
+        parameters: Sequence[torch.Tensor],
+        gradients: list[Any],
+        state: State,
+        client: int,
+        starts: bool,
+    ) -> bool:
+        """Take the gradients of a single bucket, if all is as it was and in the kernels' form."""
+        return (
+            len(self.buckets) == 1
+            and self._is_of(parameters, state)
+            and self.buckets[0].take_at_once(gradients, client, starts)
+        )
+
     def fits(
         self,
         parameters: Sequence[torch.Tensor],
@@ -246,10 +288,12 @@ class Plan:
         state: State,
     ) -> bool:
         """Whether nothing of it has changed, the dictionaries of the state included."""
+        return self._is_of(parameters, state) and _dtypes(gradients) == self.dtypes
+
+    def _is_of(self, parameters: Sequence[torch.Tensor], state: State) -> bool:
         return (
             len(parameters) == len(self.parameters)
             and all(map(operator.is_, parameters, self.parameters))
-            and _dtypes(gradients) == self.dtypes
             # Their order stands for the parameters, whose hash is a function in Python.
             and len(state) == len(self.states)
             and all(map(operator.is_, state.values(), self.states))

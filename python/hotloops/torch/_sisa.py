@@ -16,7 +16,13 @@ from hotloops._runtime.validate import fail
 from hotloops.admm._rounding import Rounding
 from hotloops.admm._rule import Rule, make_rule, per_client
 from hotloops.torch._buckets import Bucket, Plan, are_plain, state_dtype
-from hotloops.torch._checks import check_float, check_parameter, check_state, check_state_dtype
+from hotloops.torch._checks import (
+    check_float,
+    check_parameter,
+    check_state,
+    check_state_dtype,
+    gradient_of,
+)
 
 __all__ = ["SISA"]
 
@@ -439,10 +445,13 @@ class SISA(torch.optim.Optimizer):
         """Return the group's parameters with the gradients and the state of this client."""
         parameters = group["params"]
         gradients = list(map(_GRADIENT, parameters))
+        plan = self._plans.get(id(group))
+        if plan and plan.take_at_once(parameters, gradients, self.state, client, starts):
+            return plan.buckets
         plain = are_plain(gradients)
         if not plain:
-            gradients = [self._gradient(parameter) for parameter in parameters]
-        plan = self._plans.get(id(group))
+            fill = self.n_clients > 1
+            gradients = [gradient_of(self._function, p, fill) for p in parameters]
         if plan is None or not plan.fits(parameters, gradients, self.state):
             plan = self._plans[id(group)] = Plan.of(parameters, gradients)
             moments = group["scheme"] in self._moment_schemes
@@ -455,14 +464,6 @@ class SISA(torch.optim.Optimizer):
         for bucket in plan.buckets:
             bucket.take(gradients, plain, client, starts)
         return plan.buckets
-
-    def _gradient(self, parameter: torch.Tensor) -> torch.Tensor | None:
-        gradient = parameter.grad
-        if gradient is None:
-            return None if self.n_clients == 1 else torch.zeros_like(parameter)
-        if gradient.is_sparse:
-            fail(TypeError, self._function, "params", "have dense gradients", "a sparse one")
-        return gradient
 
     def _make_state(self, state: dict[str, Any], parameter: torch.Tensor, moments: bool) -> None:
         shape = (self._local_clients, parameter.numel())
