@@ -119,3 +119,39 @@ def test_prox(benchmark: Any, measure: Callable[..., None], case: str, library: 
         threads=THREADS if "hotloops" in library else 1,
         dtype="float64",
     )
+
+
+SMALL = ("hotloops cpp", "hotloops cpp, with out", "NumPy", "NumPy, in place and checked")
+
+
+@pytest.mark.parametrize("library", SMALL)
+@pytest.mark.parametrize("size", [100, 10_000])
+@pytest.mark.parametrize("case", ["l1", "simplex"])
+def test_one_small_vector(
+    benchmark: Any, measure: Callable[..., None], case: str, size: int, library: str
+) -> None:
+    """What a call costs: its checks and the way to the kernel are most of it."""
+    benchmark.group = f"prox: {case}, one vector of {size:,} float64"
+    v = np.random.default_rng(0).normal(size=size)
+    out = np.empty_like(v)
+    function = CASES[case][0]
+    if case == "simplex" and "checked" in library:
+        pytest.skip("there is one way by sorting")
+    by_sorting = peers.numpy_simplex(v[None], 1.0)
+    calls: dict[str, Callable[[], Any]] = {
+        "hotloops cpp": lambda: function(v, STEP),
+        "hotloops cpp, with out": lambda: function(v, STEP, out),
+        "NumPy": peers.numpy_l1(v, STEP) if case == "l1" else lambda: by_sorting()[0],
+        "NumPy, in place and checked": peers.numpy_l1_checked(v, STEP),
+    }
+    expected = function(v, STEP)
+    measure(
+        library,
+        calls[library],
+        lambda result: np.testing.assert_allclose(result, expected, atol=1e-12),
+        elements=size,
+        unit="elements",
+        bytes_moved=2 * v.nbytes,
+        threads=1,
+        dtype="float64",
+    )

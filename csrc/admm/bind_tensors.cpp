@@ -69,6 +69,18 @@ std::optional<Precision> precision_of(const DLTensor& tensor) {
     return std::nullopt;
 }
 
+// What the header of DLPack 1 defines for reading many tensors quickly. Only the last but one of
+// the functions is called, which fills a DLTensor without owning it.
+struct DLPackExchangeAPI {
+    std::uint32_t major, minor;
+    void* older;
+    void (*allocate)();
+    void (*managed_from_object)();
+    void (*object_from_managed)();
+    int (*tensor_from_object)(void* object, DLTensor* out);
+    void (*current_stream)();
+};
+
 bool is_contiguous(const DLTensor& tensor) {
     std::int64_t expected = 1;
     bool ordered = true;
@@ -283,12 +295,41 @@ py::object tensors(py::handle w, py::handle gradients, py::handle duals, py::han
         static_cast<int>(found.state_precision));
 }
 
+// Where tensors of one precision begin that are C-contiguous in host memory; None where one of them
+// is anything else.
+py::object addresses(const py::list& tensors, py::handle tensor_type, py::handle exchange,
+                     int precision) {
+    const auto* const api = static_cast<const DLPackExchangeAPI*>(
+        PyCapsule_GetPointer(exchange.ptr(), "dlpack_exchange_api"));
+    if (api == nullptr) throw py::error_already_set();
+    const py::none nothing;
+    if (api->major != 1 || api->tensor_from_object == nullptr) return nothing;
+    py::array_t<std::uint64_t> found(static_cast<py::ssize_t>(tensors.size()));
+    std::uint64_t* next = found.mutable_data();
+    for (const py::handle item : tensors) {
+        if (!py::isinstance(item, tensor_type)) return nothing;
+        DLTensor tensor;
+        if (api->tensor_from_object(item.ptr(), &tensor) != 0) {
+            PyErr_Clear();
+            return nothing;
+        }
+        const std::optional<Precision> own = precision_of(tensor);
+        if (!own || static_cast<int>(*own) != precision || tensor.device_type != on_host ||
+            !is_contiguous(tensor))
+            return nothing;
+        *next++ = reinterpret_cast<std::uint64_t>(tensor.data) + tensor.byte_offset;
+    }
+    return found;
+}
+
 }  // namespace
 
 void register_admm_tensors(py::module_& module) {
     module.def("admm_tensors", &tensors, py::arg("w"), py::arg("gradients"), py::arg("duals"),
                py::arg("moments"), py::arg("sums"), py::arg("copies"), py::arg("array_type"),
                py::arg("tensor_type"));
+    module.def("admm_addresses", &addresses, py::arg("tensors"), py::arg("tensor_type"),
+               py::arg("exchange"), py::arg("precision"));
 }
 
 }  // namespace hl

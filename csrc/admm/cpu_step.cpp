@@ -120,22 +120,6 @@ HL_INLINE void client_block(const SisaJob<T>& job, const Part& part, std::int64_
     state.write(kind == Preconditioner::second_moment);
 }
 
-// The whole step of a single client: all memory streams side by side.
-template <class T, Preconditioner kind, bool decays>
-HL_INLINE void single_block(const SisaJob<T>& job, const Part& part, std::int64_t begin,
-                            std::int64_t count) {
-    alignas(64) T buffer[elements_per_block];
-    StateBlock<T> state(job, part.tensor, begin, count);
-    const ClientBlock<T, kind, decays> block(job, part, 0, begin, state, buffer);
-    T* const w = at<T>(job.w[part.tensor], begin);
-    over<T>(count, [&](auto zero, std::int64_t j) {
-        using V = decltype(zero);
-        const V share = block.share(zero, j);
-        store(w + j, sisa_global(load<V>(w + j), share, job.global));
-    });
-    state.write(kind == Preconditioner::second_moment);
-}
-
 template <class T>
 HL_INLINE void copy_block(const SisaJob<T>& job, const Part& part, std::int64_t begin,
                           std::int64_t count) {
@@ -149,6 +133,26 @@ HL_INLINE void copy_block(const SisaJob<T>& job, const Part& part, std::int64_t 
         for (std::int64_t j = 0; j < count; ++j)
             copy[j] = float_to_bf16(static_cast<float>(w[j]));
     }
+}
+
+// The step of a single client, or of the last one that came by itself and adds to `sums`: all
+// memory streams side by side. Nobody reads the sums any more, so they are not written back.
+template <class T, Preconditioner kind, bool decays, bool adds>
+HL_INLINE void single_block(const SisaJob<T>& job, const Part& part, std::int64_t begin,
+                            std::int64_t count) {
+    alignas(64) T buffer[elements_per_block];
+    StateBlock<T> state(job, part.tensor, begin, count);
+    const ClientBlock<T, kind, decays> block(job, part, 0, begin, state, buffer);
+    T* const w = at<T>(job.w[part.tensor], begin);
+    const T* const sums = adds ? at<const T>(job.sums[part.tensor], begin) : nullptr;
+    over<T>(count, [&](auto zero, std::int64_t j) {
+        using V = decltype(zero);
+        V sum = block.share(zero, j);
+        if constexpr (adds) sum = load<V>(sums + j) + sum;
+        store(w + j, sisa_global(load<V>(w + j), sum, job.global));
+    });
+    state.write(kind == Preconditioner::second_moment);
+    copy_block(job, part, begin, count);
 }
 
 template <class T>
@@ -171,9 +175,11 @@ Status sisa_task(void* context, std::int64_t task) {
     for (std::int64_t begin = part.begin; begin < part.end; begin += elements_per_block) {
         const std::int64_t left = part.end - begin;
         const std::int64_t count = left < elements_per_block ? left : elements_per_block;
-        if (job.num_clients == 1 && job.starts && job.finishes) {
-            single_block<T, kind, decays>(job, part, begin, count);
-            copy_block(job, part, begin, count);
+        if (job.num_clients == 1 && job.finishes) {
+            if (job.starts)
+                single_block<T, kind, decays, false>(job, part, begin, count);
+            else
+                single_block<T, kind, decays, true>(job, part, begin, count);
             continue;
         }
         T* const sums = job.sums != nullptr ? at<T>(job.sums[part.tensor], begin) : local;

@@ -315,7 +315,7 @@ Status parallel_for(std::int64_t count, int num_threads, Task task, void* contex
     if (count < 0) return Status::invalid_argument("parallel_for: negative count");
     if (count == 0) return Status::success();
     if (this_thread.job != nullptr) return run_nested(count, task, context);
-    if (num_threads <= 0) num_threads = get_num_threads();
+    if (num_threads <= 0) num_threads = count > 1 ? get_num_threads() : 1;  // it asks the system
     num_threads = static_cast<int>(std::min<std::int64_t>({num_threads, max_threads, count}));
 
     Job job(task, context, count);

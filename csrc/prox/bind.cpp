@@ -6,6 +6,7 @@
 
 #include "../core/bind_status.hpp"
 #include "../core/dispatch.hpp"
+#include "../core/finite.hpp"
 #include "kernels.hpp"
 
 namespace py = pybind11;
@@ -28,24 +29,37 @@ const ProxKernels<T>& kernels() {
         return table.f64;
 }
 
+// When to look for what is not finite. Kernels that can look while they work spoil `out` if there
+// is any; the others always look before.
+enum Look { no_look, look_within, look_before };
+
+template <class T>
+Status look_at(const T* v, std::int64_t size, int num_threads, bool& finite) {
+    const auto address = reinterpret_cast<std::uint64_t>(v);
+    constexpr Precision precision = sizeof(T) == 4 ? Precision::f32 : Precision::f64;
+    return all_finite(&address, &size, 1, precision, num_threads, finite);
+}
+
+// Returns whether all of v is finite, as far as was looked.
 template <class Job>
-void call(Status (*kernel)(const Job&), const Job& job) {
-    if (job.rows == 0 || job.columns == 0) return;
+bool call(Status (*kernel)(const Job&), const Job& job, bool looks) {
+    if (job.rows == 0 || job.columns == 0) return true;
+    bool finite = true;
     Status status = Status::success();
     {
         py::gil_scoped_release release;
-        status = kernel(job);
+        if (looks) status = look_at(job.v, job.rows * job.columns, job.num_threads, finite);
+        if (status.ok() && finite) status = kernel(job);
     }
     throw_status(status);
+    return finite;
 }
 
-// Calls a kernel that looks for what is not finite, if wanted; returns whether all was finite.
 template <class Job>
-bool call_checked(Status (*kernel)(const Job&), Job job, bool checks) {
+bool call_looking(Status (*kernel)(const Job&), Job job, int look) {
     std::int32_t not_finite = 0;
-    if (checks) job.not_finite = &not_finite;
-    call(kernel, job);
-    return not_finite == 0;
+    if (look == look_within) job.not_finite = &not_finite;
+    return call(kernel, job, look == look_before) && not_finite == 0;
 }
 
 // v and out (rows, columns).
@@ -64,7 +78,7 @@ std::int64_t stride_of(const Numbers& numbers, py::ssize_t rows) {
 
 template <class T>
 bool elements(int operation, const Array<T>& v, Array<T>& out, const Array<T>& constants,
-              int num_threads, bool checks) {
+              int num_threads, int look) {
     check(v, out);
     const py::ssize_t rows = v.shape(0), columns = v.shape(1);
     if (constants.ndim() != 3 || (constants.shape(1) != 1 && constants.shape(1) != rows) ||
@@ -87,12 +101,12 @@ bool elements(int operation, const Array<T>& v, Array<T>& out, const Array<T>& c
         job.columns = rows * columns;
         job.rows = 1;
     }
-    return call_checked(kernels<T>().elements, job, checks);
+    return call_looking(kernels<T>().elements, job, look);
 }
 
 template <class T>
-void rows(int operation, const Array<T>& v, Array<T>& out, const Numbers& numbers,
-          int num_threads) {
+bool rows(int operation, const Array<T>& v, Array<T>& out, const Numbers& numbers, int num_threads,
+          int look) {
     check(v, out);
     const RowJob<T> job{static_cast<RowOperation>(operation),
                         v.shape(0),
@@ -102,13 +116,13 @@ void rows(int operation, const Array<T>& v, Array<T>& out, const Numbers& number
                         numbers.data(),
                         stride_of(numbers, v.shape(0)),
                         num_threads};
-    call(kernels<T>().rows, job);
+    return call(kernels<T>().rows, job, look != no_look);
 }
 
 template <class T>
 bool groups(const Array<T>& v, Array<T>& out, const Array<std::int64_t>& offsets,
             const std::optional<Array<std::int64_t>>& indices, const Numbers& weights,
-            const Numbers& soft, const Numbers& shrink, int num_threads, bool checks) {
+            const Numbers& soft, const Numbers& shrink, int num_threads, int look) {
     check(v, out);
     const std::int64_t count = weights.size();
     const std::int64_t columns = v.shape(1);
@@ -133,42 +147,46 @@ bool groups(const Array<T>& v, Array<T>& out, const Array<std::int64_t>& offsets
                           stride_of(shrink, v.shape(0)),
                           nullptr,
                           num_threads};
-    return call_checked(kernels<T>().groups, job, checks);
+    return call_looking(kernels<T>().groups, job, look);
 }
 
 template <class T>
-void top(const Array<T>& v, Array<T>& out, std::int64_t keep, int num_threads) {
+bool top(const Array<T>& v, Array<T>& out, std::int64_t keep, int num_threads, int look) {
     check(v, out);
     if (keep < 1 || keep > v.shape(1)) throw py::value_error("prox: keep is out of range");
-    call(kernels<T>().top,
-         TopJob<T>{v.shape(0), v.shape(1), keep, v.data(), out.mutable_data(), num_threads});
+    const TopJob<T> job{v.shape(0), v.shape(1), keep, v.data(), out.mutable_data(), num_threads};
+    return call(kernels<T>().top, job, look != no_look);
 }
 
 template <class T>
-void variation(const Array<T>& v, Array<T>& out, const Numbers& numbers, int num_threads) {
+bool variation(const Array<T>& v, Array<T>& out, const Numbers& numbers, int num_threads,
+               int look) {
     check(v, out);
-    call(kernels<T>().variation,
-         VariationJob<T>{v.shape(0), v.shape(1), v.data(), out.mutable_data(), numbers.data(),
-                         stride_of(numbers, v.shape(0)), num_threads});
+    const VariationJob<T> job{v.shape(0),         v.shape(1),     v.data(),
+                              out.mutable_data(), numbers.data(), stride_of(numbers, v.shape(0)),
+                              num_threads};
+    return call(kernels<T>().variation, job, look != no_look);
 }
 
 template <class T>
 void define(py::module_& module, const std::string& suffix) {
     module.def(("prox_elements_" + suffix).c_str(), &elements<T>, py::arg("operation"),
                py::arg("v").noconvert(), py::arg("out").noconvert(),
-               py::arg("constants").noconvert(), py::arg("num_threads"), py::arg("checks") = false);
+               py::arg("constants").noconvert(), py::arg("num_threads"), py::arg("look") = 0);
     module.def(("prox_rows_" + suffix).c_str(), &rows<T>, py::arg("operation"),
                py::arg("v").noconvert(), py::arg("out").noconvert(), py::arg("numbers").noconvert(),
-               py::arg("num_threads"));
+               py::arg("num_threads"), py::arg("look") = 0);
     module.def(("prox_groups_" + suffix).c_str(), &groups<T>, py::arg("v").noconvert(),
                py::arg("out").noconvert(), py::arg("offsets").noconvert(),
                py::arg("indices").noconvert(), py::arg("weights").noconvert(),
                py::arg("soft").noconvert(), py::arg("shrink").noconvert(), py::arg("num_threads"),
-               py::arg("checks") = false);
+               py::arg("look") = 0);
     module.def(("prox_top_" + suffix).c_str(), &top<T>, py::arg("v").noconvert(),
-               py::arg("out").noconvert(), py::arg("keep"), py::arg("num_threads"));
+               py::arg("out").noconvert(), py::arg("keep"), py::arg("num_threads"),
+               py::arg("look") = 0);
     module.def(("prox_variation_" + suffix).c_str(), &variation<T>, py::arg("v").noconvert(),
-               py::arg("out").noconvert(), py::arg("numbers").noconvert(), py::arg("num_threads"));
+               py::arg("out").noconvert(), py::arg("numbers").noconvert(), py::arg("num_threads"),
+               py::arg("look") = 0);
 }
 
 }  // namespace

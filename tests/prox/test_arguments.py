@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -229,3 +231,56 @@ def test_empty_rows_and_flat_matrices() -> None:
         prox.Simplex()(np.empty((2, 0)))
     with pytest.raises(ValueError, match="Nuclear: `v` must have at least 2 dimensions"):
         prox.Nuclear()(np.ones(3))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_parameters_and_steps_may_change_between_calls(dtype: str) -> None:
+    """Nothing that was made of other parameters, another step or another type is used again."""
+    v = np.random.default_rng(3).normal(size=(2, 12))
+    r, groups, rows = prox.L1(0.5), prox.GroupLasso(np.arange(12) // 4), prox.L1Ball(1.0)
+    for number in (0.5, 0.25, 0.5, 2.0):
+        r.strength = groups.strength = rows.radius = number
+        fresh = (prox.L1(number), prox.GroupLasso(np.arange(12) // 4, number), prox.L1Ball(number))
+        for step in (0.3, 0.7, 0.3, 1, np.float64(0.3), np.array([0.3, 0.7])):
+            for x in (v, v.astype(dtype), v[0] if np.ndim(step) == 0 else v):
+                for own, other in zip((r, groups, rows), fresh, strict=True):
+                    np.testing.assert_array_equal(own(x, step), other(x, step))
+
+
+def test_what_calls_keep_is_bounded_and_not_saved() -> None:
+    r = prox.L1(0.5)
+    r(V, 0.3)
+    assert pickle.dumps(r) == pickle.dumps(prox.L1(0.5))
+    assert repr(copy.deepcopy(r)) == repr(r)
+    for step in np.linspace(0.1, 1.0, 100):
+        r(V, float(step))
+    assert len(vars(r)["_made"]) <= 8
+
+
+def test_a_step_that_is_no_number_is_refused_after_the_number_one() -> None:
+    r = prox.L1()
+    r(V, 1.0)
+    with pytest.raises(TypeError, match=r"L1: `step` must be a finite number > 0\.0, got True"):
+        r(V, True)
+
+
+@pytest.mark.parametrize(
+    "function", [prox.Zero(), prox.TopK(3), prox.TopK(9), prox.FusedLasso(1, 1)]
+)
+def test_operators_that_look_before(function: prox.Prox) -> None:
+    v = np.array([[3.0, -1.0, 0.5, -0.0], [0.2, np.nan, -2.0, 1.0]])
+    out = np.zeros_like(v)
+    for target in (None, out):
+        with pytest.raises(ValueError, match=r"`v` must be finite, got nan at index \(1, 1\)"):
+            function(v, 0.5, target)
+    assert not out.any()
+    np.testing.assert_array_equal(function(v[:1], 0.5, out[:1]), function(v[:1], 0.5))
+
+
+@pytest.mark.parametrize("function", [prox.Zero(), prox.TopK(4)])
+def test_what_is_let_be_keeps_its_bits(function: prox.Prox) -> None:
+    v = np.array([3.0, -0.0, np.nan, -np.inf])
+    for backend in ("cpp", "numba"):
+        got = function(v, check_finite=False, backend=backend)
+        assert got.tobytes() == v.tobytes()
+        assert got is not v

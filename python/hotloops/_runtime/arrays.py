@@ -46,6 +46,8 @@ _DLPACK_DEVICES = {
     14: "oneapi",
 }
 _ALIGNMENT = 64
+_SMALL = 1 << 20  # bytes: below, asking where memory starts costs more than lines that are split
+_NO_CONTEXT = contextlib.nullcontext()
 _SMALL_FLOATS = ("bfloat16", "float16", "float8", "float4")
 
 
@@ -107,6 +109,11 @@ def common_library(function: str, values: Mapping[str, object]) -> Library:
     TypeError
         Two arguments live on different devices.
     """
+    for value in values.values():
+        if value is not None and type(value) is not np.ndarray:
+            break
+    else:
+        return NUMPY
     first: tuple[str, Library] | None = None
     common: Library | None = None
     for name, value in values.items():
@@ -180,15 +187,19 @@ def export_array(array: Any, library: Library) -> Any:
 
 
 def empty(shape: tuple[int, ...], dtype: Any, library: Library = NUMPY) -> Any:
-    """Allocate a C-contiguous array for an answer; on the host it starts a cache line."""
+    """Allocate a C-contiguous array for an answer.
+
+    On the host it starts a cache line, unless it is a small one that stays with NumPy.
+    """
     if library.device != "cpu":
         with stream_context(library):
             return library.xp.empty(shape, dtype=dtype)
-    kind = np.dtype(dtype)
+    kind = dtype if isinstance(dtype, np.dtype) else np.dtype(dtype)
     size = math.prod(shape) * kind.itemsize
+    if size <= _SMALL and library is NUMPY:
+        return np.empty(shape, kind)
     memory = np.empty(size + _ALIGNMENT, dtype=np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + size].view(kind).reshape(shape)
+    return np.ndarray(shape, kind, memory, -memory.ctypes.data % _ALIGNMENT)
 
 
 def current_stream(library: Library) -> int:
@@ -218,7 +229,7 @@ def _on_stream(library: Library) -> Iterator[None]:
 
 def stream_context(library: Library) -> AbstractContextManager[None]:
     """Make CuPy allocate and work on the caller's device and stream inside a ``with`` block."""
-    return _on_stream(library) if library.device == "cuda" else contextlib.nullcontext()
+    return _on_stream(library) if library.device == "cuda" else _NO_CONTEXT
 
 
 def _cupy() -> Any:

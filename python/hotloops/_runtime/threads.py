@@ -10,7 +10,13 @@ from collections.abc import Callable
 from hotloops._runtime import dispatch, validate
 from hotloops._runtime.errors import BackendUnavailable
 
-__all__ = ["get_num_threads", "map_tiles", "resolve_num_threads", "set_num_threads"]
+__all__ = [
+    "get_num_threads",
+    "map_tiles",
+    "num_threads_for",
+    "resolve_num_threads",
+    "set_num_threads",
+]
 
 ENVIRONMENT = "HOTLOOPS_NUM_THREADS"
 MAX_THREADS = 1024
@@ -61,6 +67,16 @@ def resolve_num_threads(function: str, num_threads: int | None) -> int:
     if num_threads is None:
         return get_num_threads()
     return validate.integer(function, "num_threads", num_threads, low=1, high=MAX_THREADS)
+
+
+def num_threads_for(backend: str, function: str, num_threads: int | None) -> int:
+    """Return the number of threads for one call of a kernel of `backend`.
+
+    For "cpp" it may be 0: the pool then looks by itself, and only where there is work to share.
+    """
+    if num_threads is None and backend == "cpp":
+        return 0
+    return resolve_num_threads(function, num_threads)
 
 
 def map_tiles(task: Callable[[int, int], object], count: int, num_threads: int) -> None:

@@ -26,9 +26,11 @@ __all__ = [
     "fail",
     "float_dtype",
     "integer",
+    "is_plain",
     "no_overlap",
     "output",
     "real",
+    "share_memory",
     "sizes",
     "writable",
 ]
@@ -38,6 +40,7 @@ Shape: TypeAlias = tuple[int | str | None, ...]
 INT64_MAX = 2**63 - 1
 _INT64_MIN = -(2**63)
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_FLOAT32, _FLOAT64 = _FLOATS
 _MAX_TEXT = 60
 
 
@@ -106,6 +109,8 @@ def real(
     open_low: bool = False,
 ) -> float:
     """Check a finite real number."""
+    if isinstance(value, float) and _inside(value, low, high, open_low):
+        return float(value)
     expectation = "be a finite number" + _range_text(low, high, open_low)
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
@@ -115,18 +120,15 @@ def real(
         number = float(value)
     except OverflowError:
         fail(OverflowError, function, argument, expectation, describe(value))
-    inside = math.isfinite(number)
-    if inside and low is not None:
-        inside = number > low if open_low else number >= low
-    if inside and high is not None:
-        inside = number <= high
-    if not inside:
+    if not _inside(number, low, high, open_low):
         fail(ValueError, function, argument, expectation, describe(value))
     return number
 
 
 def choice(function: str, argument: str, value: object, options: tuple[str, ...]) -> str:
     """Check a word against the words that are allowed."""
+    if type(value) is str and value in options:
+        return value
     expectation = "be one of " + ", ".join(repr(option) for option in options)
     if not isinstance(value, str):
         fail(TypeError, function, argument, expectation, describe(value))
@@ -137,6 +139,8 @@ def choice(function: str, argument: str, value: object, options: tuple[str, ...]
 
 def boolean(function: str, argument: str, value: object) -> bool:
     """Check a truth value; 0 and 1 are refused."""
+    if value is True or value is False:
+        return value
     if not isinstance(value, bool | np.bool_):
         fail(TypeError, function, argument, "be True or False", describe(value))
     return bool(value)
@@ -196,15 +200,21 @@ def array(
     copy : bool
         Return memory of its own in any case.
     """
-    given = as_array(function, argument, value)
+    if is_plain(value) and dtype is None:
+        given = value
+    else:
+        given = as_array(function, argument, value)
+        _check_kind(function, argument, value, given, None if dtype is None else np.dtype(dtype))
     typed = hasattr(value, "dtype")
-    _check_kind(function, argument, value, given, None if dtype is None else np.dtype(dtype))
     if exact_dtype and typed and dtype is not None and given.dtype != np.dtype(dtype):
         fail(TypeError, function, argument, f"have dtype {np.dtype(dtype)}", str(given.dtype))
-    _check_shape(function, argument, given, ndim, shape, {} if symbols is None else symbols)
+    if ndim is not None or shape is not None:
+        _check_shape(function, argument, given, ndim, shape, {} if symbols is None else symbols)
     if given.size == 0 and not empty:
         fail(ValueError, function, argument, "not be empty", f"shape {_shape_text(given.shape)}")
-    result = _convert(function, argument, given, dtype)
+    result = given
+    if dtype is not None or not is_plain(given):
+        result = _convert(function, argument, given, dtype)
     if finite and given.dtype.kind == "f":
         expectation = "be finite" if result.dtype == given.dtype else f"be finite in {result.dtype}"
         _check_all(function, argument, given, _namespace(result).isfinite(result), expectation)
@@ -215,10 +225,24 @@ def array(
     return result
 
 
+def is_plain(value: object) -> bool:
+    """Whether a value is an array of NumPy in a kernel's own form: native, in order, writable.
+
+    That is nearly every array that comes, and cheaper to find out than what is wrong with one.
+    """
+    return (
+        type(value) is np.ndarray
+        and (value.dtype is _FLOAT64 or value.dtype is _FLOAT32)
+        and value.flags.carray
+    )
+
+
 def output(
     function: str, argument: str, value: Any, *, shape: tuple[int, ...], dtype: npt.DTypeLike
 ) -> Any:
     """Check an array that will be written in place, and return that same array."""
+    if is_plain(value) and value.dtype is dtype and value.shape == shape:
+        return value
     if not isinstance(value, np.ndarray) and _namespace(value) is np:
         fail(TypeError, function, argument, "be an array", describe(value))
     wanted = np.dtype(dtype)
@@ -248,9 +272,23 @@ def no_overlap(
         others = [(other, outputs[other]) for other in names[position + 1 :]]
         others += list((inputs or {}).items())
         for other, array_ in others:
-            if _share_memory(outputs[name], array_):
+            if share_memory(outputs[name], array_):
                 expectation = f"not overlap `{other}` in memory"
                 fail(ValueError, function, name, expectation, "arrays that share memory")
+
+
+def share_memory(first: Any, second: Any) -> bool:
+    """Whether two arrays may have an element in common; if in doubt, they have."""
+    if is_plain(first) and is_plain(second):  # without gaps, so that their bounds say all
+        return np.may_share_memory(first, second)
+    if _namespace(first) is not _namespace(second):
+        return False
+    if _namespace(first) is not np:
+        return bool(_namespace(first).may_share_memory(first, second))
+    try:
+        return np.shares_memory(first, second, max_work=100_000)  # type: ignore[arg-type]
+    except RuntimeError:  # NumPy's TooHardError: nothing was decided, so take no risk
+        return True
 
 
 def sizes(function: str, *factors: int) -> int:
@@ -260,6 +298,12 @@ def sizes(function: str, *factors: int) -> int:
         text = " x ".join(str(int(factor)) for factor in factors)
         raise OverflowError(f"{function}: the size {text} must stay below 2**63, got {product}")
     return product
+
+
+def _inside(number: float, low: float | None, high: float | None, open_low: bool) -> bool:
+    if not math.isfinite(number) or (high is not None and number > high):
+        return False
+    return low is None or number > low or (number == low and not open_low)
 
 
 def _range_text(low: float | None, high: float | None, open_low: bool = False) -> str:
@@ -336,18 +380,18 @@ def _check_shape(
     shape: Shape | None,
     symbols: dict[str, int],
 ) -> None:
-    came = _shape_text(given.shape)
     if ndim is not None:
         allowed = (ndim,) if isinstance(ndim, int) else ndim
         if given.ndim not in allowed:
             counts = " or ".join(str(count) for count in allowed)
             plural = "" if allowed == (1,) else "s"
+            came = _shape_text(given.shape)
             fail(ValueError, function, argument, f"have {counts} dimension{plural}", came)
     if shape is None:
         return
-    expectation = f"have shape {_shape_text(shape)}"
     if given.ndim != len(shape):
-        fail(ValueError, function, argument, expectation, came)
+        expectation = f"have shape {_shape_text(shape)}"
+        fail(ValueError, function, argument, expectation, _shape_text(given.shape))
     found = dict(symbols)
     for wanted, length in zip(shape, given.shape, strict=True):
         if isinstance(wanted, str):
@@ -356,7 +400,8 @@ def _check_shape(
                 size.origin = argument
             wanted = found[wanted]
         if wanted is not None and wanted != length:
-            fail(ValueError, function, argument, expectation + _known_text(shape, symbols), came)
+            expectation = f"have shape {_shape_text(shape)}{_known_text(shape, symbols)}"
+            fail(ValueError, function, argument, expectation, _shape_text(given.shape))
     symbols.update(found)
 
 
@@ -405,14 +450,3 @@ def _check_all(function: str, argument: str, given: Any, passed: Any, expectatio
     index = tuple(int(i) for i in np.unravel_index(flat, given.shape))
     place = f" at index {_shape_text(index)}" if index else ""
     fail(ValueError, function, argument, expectation, f"{given[index].item()}{place}")
-
-
-def _share_memory(first: Any, second: Any) -> bool:
-    if _namespace(first) is not _namespace(second):
-        return False
-    if _namespace(first) is not np:
-        return bool(_namespace(first).may_share_memory(first, second))
-    try:
-        return np.shares_memory(first, second, max_work=100_000)  # type: ignore[arg-type]
-    except RuntimeError:  # NumPy's TooHardError: nothing was decided, so take no risk
-        return True

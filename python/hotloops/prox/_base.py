@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Callable, Hashable
+from functools import cache
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,53 +15,66 @@ import numpy.typing as npt
 from hotloops._runtime import arrays, dispatch, threads, validate
 from hotloops._runtime.errors import BackendUnavailable
 from hotloops._runtime.validate import fail
+from hotloops.prox import _operations as op
 
-__all__ = ["Call", "ElementProx", "Prox", "RowProx", "strength"]
+__all__ = ["Call", "ElementProx", "Prox", "RowProx", "copy", "feasible", "strength"]
 
 _PRECISION = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
 # An array satisfies a constraint when it does so up to this, relative to the constraint's size.
 _FEASIBLE = {"float32": 1e-4, "float64": 1e-9}
+_MOST_KEPT = 8
+_NO_LOOK, _WITHIN, _BEFORE = range(3)
+
+Made = TypeVar("Made")
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One checked call: arrays (rows, columns) or stacks of matrices, steps, and where it runs.
 
     Attributes
     ----------
     v, out : array
         Of the same shape; they may be the same array.
-    steps : ndarray of float64, shape (1,) or (rows,)
+    step : float or ndarray of float64, shape (rows,)
     backend : str
     num_threads : int
-    checks : bool
-        Whether nobody has looked for NaN and infinities in `v`, and the kernel must.
+    look : int
+        When the first kernel is to look for NaN and infinities in `v`: not at all, since somebody
+        has; while it works; before.
     """
 
     v: Any
     out: Any
-    steps: npt.NDArray[np.float64]
+    step: Any
     backend: str
     num_threads: int
-    checks: bool = False
+    look: int = _NO_LOOK
 
     @property
-    def kernels(self) -> Any:
-        """The module of this backend's kernels."""
-        return importlib.import_module(f"hotloops.prox._{self.backend}")
+    def steps(self) -> npt.NDArray[np.float64]:
+        """The steps, (1,) or (rows,)."""
+        return np.atleast_1d(np.asarray(self.step, np.float64))
 
     @property
     def xp(self) -> Any:
         """NumPy or CuPy."""
         return arrays.library_of(self.v).xp  # type: ignore[union-attr]
 
+    def upload(self, numbers: Any) -> Any:
+        """Return an array of NumPy where the kernels can read it."""
+        return self.xp.asarray(numbers) if self.backend == "cuda" else numbers
+
     def run(self, kernel: str, *arguments: Any) -> None:
-        """Run a kernel that can look for NaN and infinities by itself."""
-        function = getattr(self.kernels, kernel)
-        if not self.checks:
+        """Run a kernel, the first one with the look for NaN and infinities."""
+        function = getattr(_kernels(self.backend), kernel)
+        if not self.look:
             function(*arguments, self.num_threads)
-        elif not function(*arguments, self.num_threads, checks=True):
+        elif not function(*arguments, self.num_threads, self.look):
             raise _NotFiniteError
+
+    def then(self, v: Any) -> Call:
+        """Return the call that goes on with `v`, in place."""
+        return Call(v, v, self.step, self.backend, self.num_threads)
 
 
 class _NotFiniteError(Exception):
@@ -84,7 +98,7 @@ class Prox(ABC):
     convex: ClassVar[bool] = True
     _names: ClassVar[tuple[str, ...]] = ()
     _core_axes: ClassVar[int] = 1  # 2 for functions of matrices
-    _kernel_checks: ClassVar[bool] = False  # whether `_apply` ends in `Call.run`
+    _kernel_looks: ClassVar[bool] = False  # whether all that `_apply` does is `Call.run`
 
     def __call__(
         self,
@@ -130,27 +144,27 @@ class Prox(ABC):
         """
         name = type(self).__name__
         library = arrays.common_library(name, {"v": v, "out": out})
-        native = self._import(name, v)
-        threads_ = threads.resolve_num_threads(name, num_threads)
+        native = v
+        if not validate.is_plain(v) or v.ndim < self._core_axes:
+            native = self._import(name, v)
         resolved = dispatch.resolve_backend(name, backend, library.device)
+        threads_ = threads.num_threads_for(resolved, name, num_threads)
         wanted = validate.boolean(name, "check_finite", check_finite) and library.device == "cpu"
-        # Memory of ours may be spoilt before the kernel meets a NaN, memory of the caller's not.
-        within = wanted and out is None and resolved == "cpp" and self._kernel_checks
-        if wanted and not within:
+        look = _NO_LOOK
+        if wanted and resolved == "cpp" and self._kernel_looks:
+            # Memory of ours may be spoilt before the kernel meets a NaN, the caller's may not.
+            look = _WITHIN if out is None else _BEFORE
+        elif wanted:
             _check_finite(name, native, threads_)
-        batch = tuple(native.shape[: native.ndim - self._core_axes])
-        steps = _check_step(name, step, batch)
+        axes = native.ndim - self._core_axes
+        checked_step = _check_step(name, step, native.shape[:axes])
         self._check(name, native)
         with arrays.stream_context(library):
             target = _target(name, native, out, library)
-            core = native.shape[native.ndim - self._core_axes :]
-            shape = (math.prod(batch), *core)
-            call = Call(
-                native.reshape(shape), target.reshape(shape), steps, resolved, threads_, within
-            )
             if native.size:
+                v_, out_ = _with_one_batch_axis(native, axes), _with_one_batch_axis(target, axes)
                 try:
-                    self._apply(call)
+                    self._apply(Call(v_, out_, checked_step, resolved, threads_, look))
                 except _NotFiniteError:
                     validate.array(name, "v", native)  # says where
             return out if out is not None else arrays.export_array(target, library)
@@ -210,6 +224,26 @@ class Prox(ABC):
         parameters = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._names)
         return f"{type(self).__name__}({parameters})"
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        self.__dict__["_made"] = {}  # a new one: calls of other threads may still fill the old
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_made"}
+
+    def _keep(self, call: Call, key: Hashable, make: Callable[[Call], Made]) -> Made:
+        """Return what `make` makes of the parameters and the step, from calls before if known."""
+        if type(call.step) is not float:
+            return make(call)
+        made: dict[Any, Made] = self.__dict__.setdefault("_made", {})
+        found = made.get((call.step, key))
+        if found is None:
+            found = make(call)
+            if len(made) >= _MOST_KEPT:
+                made.clear()
+            made[call.step, key] = found
+        return found
+
     def _import(self, name: str, v: Any) -> Any:
         given, _ = arrays.import_array(name, "v", v)
         checked = validate.array(name, "v", given, finite=False, empty=True)
@@ -234,25 +268,31 @@ class ElementProx(Prox):
     """An operator that acts on every element alone."""
 
     _operation: ClassVar[int]
-    _kernel_checks = True
+    _columns: ClassVar[tuple[str, ...]] = ()  # parameters that may have a number for each element
+    _kernel_looks = True
 
     @abstractmethod
     def _constants(self, t: Any) -> list[Any]:
         """Return the kernel's numbers from t, (1, 1) or (rows, 1); each broadcasts against it."""
 
     def _apply(self, call: Call) -> None:
+        constants = call.upload(self._keep(call, call.v.dtype, self._table))
+        call.run("elements", self._operation, call.v, call.out, constants)
+
+    def _table(self, call: Call) -> Any:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             numbers = self._constants(call.steps[:, None])
             shape = np.broadcast(*numbers).shape
             constants = np.empty((len(numbers), *shape), call.v.dtype)
             for target, number in zip(constants, numbers, strict=True):
                 target[...] = number
-        device = call.xp.asarray(constants)
-        call.run("elements", self._operation, call.v, call.out, device)
+        return constants
 
-    def _check_columns(self, name: str, v: Any, **parameters: Any) -> None:
-        """Check that array parameters have the length of a row."""
-        for parameter, value in parameters.items():
+    def _check(self, name: str, v: Any) -> None:
+        for parameter in self._columns:
+            value = getattr(self, parameter)
+            if type(value) is float:
+                continue
             size = np.size(value)
             if np.ndim(value) == 1 and v.shape[-1] != size:
                 expectation = f"have {size} elements in a row as `{parameter}`"
@@ -263,18 +303,32 @@ class RowProx(Prox):
     """An operator of whole rows that takes one number each."""
 
     _operation: ClassVar[int]
+    _kernel_looks = True
 
     @abstractmethod
     def _number(self, steps: npt.NDArray[np.float64]) -> Any:
         """Return the kernel's number from the steps, (1,) or (rows,): one, or one for each."""
 
     def _apply(self, call: Call) -> None:
-        numbers = call.xp.asarray(np.atleast_1d(np.asarray(self._number(call.steps), np.float64)))
-        call.kernels.rows(self._operation, call.v, call.out, numbers, call.num_threads)
+        numbers = call.upload(self._keep(call, None, self._numbers))
+        call.run("rows", self._operation, call.v, call.out, numbers)
+
+    def _numbers(self, call: Call) -> npt.NDArray[np.float64]:
+        return np.atleast_1d(np.asarray(self._number(call.steps), np.float64))
 
     def _check(self, name: str, v: Any) -> None:
         if v.shape[-1] == 0:
             fail(ValueError, name, "v", "have elements in its rows", str(tuple(v.shape)))
+
+
+def copy(call: Call) -> None:
+    """Let `v` be, as the box without bounds does."""
+    call.run("elements", op.CLIP, call.v, call.out, call.upload(_no_bounds(call.v.dtype)))
+
+
+@cache
+def _no_bounds(dtype: Any) -> Any:
+    return np.array([[[-np.inf]], [[np.inf]]], dtype)
 
 
 def strength(function: str, argument: str, value: Any, *, positive: bool = False) -> Any:
@@ -297,6 +351,11 @@ def feasible(violation: Any, size: Any, dtype: Any, xp: Any) -> Any:
     return xp.where(violation <= allowed, 0.0, np.inf)
 
 
+@cache
+def _kernels(backend: str) -> Any:
+    return importlib.import_module(f"hotloops.prox._{backend}")
+
+
 def _check_finite(name: str, v: Any, num_threads: int) -> None:
     try:
         core = dispatch.core()
@@ -310,27 +369,35 @@ def _check_finite(name: str, v: Any, num_threads: int) -> None:
         validate.array(name, "v", v)  # says where
 
 
-def _check_step(name: str, step: Any, batch: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    if isinstance(step, int | float):
-        return np.array([validate.real(name, "step", step, low=0.0, open_low=True)])
+def _check_step(name: str, step: Any, batch: tuple[int, ...]) -> Any:
+    if isinstance(step, float | int):
+        return validate.real(name, "step", step, low=0.0, open_low=True)
     given, library = arrays.import_array(name, "step", step)
     host = given.get() if library.device == "cuda" else given
     if host.ndim == 0:
-        return np.array([validate.real(name, "step", host[()], low=0.0, open_low=True)])
-    checked: npt.NDArray[np.float64] = validate.array(
+        return validate.real(name, "step", host[()], low=0.0, open_low=True)
+    checked = validate.array(
         name, "step", host, shape=batch, dtype=np.float64, positive=True, empty=True
     )
     return checked.reshape(-1)
 
 
+def _with_one_batch_axis(array: Any, axes: int) -> Any:
+    if axes == 1:
+        return array
+    return (
+        array.reshape((math.prod(array.shape[:axes]), *array.shape[axes:])) if axes else array[None]
+    )
+
+
 def _target(name: str, v: Any, out: Any, library: arrays.Library) -> Any:
     if out is None:
-        return arrays.empty(tuple(v.shape), v.dtype, library)
+        return arrays.empty(v.shape, v.dtype, library)
     if not hasattr(out, "dtype"):
         fail(TypeError, name, "out", "be an array", validate.describe(out))
     native, _ = arrays.import_array(name, "out", out)
-    target = validate.output(name, "out", native, shape=tuple(v.shape), dtype=v.dtype)
-    if not _same_memory(target, v):
+    target = validate.output(name, "out", native, shape=v.shape, dtype=v.dtype)
+    if target is not v and validate.share_memory(target, v) and not _same_memory(target, v):
         validate.no_overlap(name, {"out": target}, {"v": v})
     return target
 

@@ -81,7 +81,7 @@ class Blocks(Prox):
             call.out[...] = call.v
         for index, part in self.parts:
             v = call.xp.ascontiguousarray(call.out[:, index])
-            part._apply(Call(v, v, call.steps, call.backend, call.num_threads))
+            part._apply(call.then(v))
             call.out[:, index] = v
 
     def _value(self, v: Any, xp: Any) -> Any:

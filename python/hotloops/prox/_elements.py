@@ -9,7 +9,7 @@ import numpy as np
 from hotloops._runtime import validate
 from hotloops._runtime.validate import fail
 from hotloops.prox import _operations as op
-from hotloops.prox._base import Call, ElementProx, Prox, feasible, strength
+from hotloops.prox._base import Call, ElementProx, Prox, copy, feasible, strength
 
 __all__ = [
     "L1",
@@ -34,8 +34,10 @@ class Zero(Prox):
     array([ 1., -2.])
     """
 
+    _kernel_looks = True
+
     def _apply(self, call: Call) -> None:
-        call.out[...] = call.v
+        copy(call)
 
     def _value(self, v: Any, xp: Any) -> Any:
         return xp.zeros(v.shape[:-1])
@@ -60,14 +62,11 @@ class L1(ElementProx):
     array([ 2.4, -0.4,  0. ,  0. ,  1.4])
     """
 
-    _names = ("strength",)
+    _names = _columns = ("strength",)
     _operation = op.SOFT
 
     def __init__(self, strength: Any = 1.0) -> None:
         self.strength = _strength("L1", "strength", strength)
-
-    def _check(self, name: str, v: Any) -> None:
-        self._check_columns(name, v, strength=self.strength)
 
     def _constants(self, t: Any) -> list[Any]:
         return [t * self.strength]
@@ -95,7 +94,7 @@ class ElasticNet(ElementProx):
     array([ 1.666667, -0.333333,  0.      ])
     """
 
-    _names = ("l1", "l2")
+    _names = _columns = ("l1", "l2")
     _operation = op.ELASTIC
 
     def __init__(self, l1: Any, l2: Any) -> None:
@@ -104,9 +103,6 @@ class ElasticNet(ElementProx):
         if np.ndim(self.l1) == np.ndim(self.l2) == 1 and np.size(self.l1) != np.size(self.l2):
             got = str(np.shape(self.l2))
             fail(ValueError, "ElasticNet", "l2", f"have shape {np.shape(self.l1)} as `l1`", got)
-
-    def _check(self, name: str, v: Any) -> None:
-        self._check_columns(name, v, l1=self.l1, l2=self.l2)
 
     def _constants(self, t: Any) -> list[Any]:
         return [t * self.l1, 1.0 + t * self.l2]
@@ -135,14 +131,11 @@ class SquaredL2(ElementProx):
     array([ 1.5, -0.5])
     """
 
-    _names = ("strength",)
+    _names = _columns = ("strength",)
     _operation = op.SCALE
 
     def __init__(self, strength: Any = 1.0) -> None:
         self.strength = _strength("SquaredL2", "strength", strength)
-
-    def _check(self, name: str, v: Any) -> None:
-        self._check_columns(name, v, strength=self.strength)
 
     def _constants(self, t: Any) -> list[Any]:
         return [1.0 + t * self.strength]
@@ -171,6 +164,7 @@ class Box(ElementProx):
     """
 
     _names: ClassVar[tuple[str, ...]] = ("low", "high")
+    _columns = ("low", "high")
     _operation = op.CLIP
 
     def __init__(self, low: Any, high: Any) -> None:
@@ -182,9 +176,6 @@ class Box(ElementProx):
             fail(ValueError, name, "high", f"have shape {np.shape(self.low)} as `low`", got)
         if not (np.asarray(self.low) <= self.high).all():
             fail(ValueError, name, "high", "not be below `low`", f"{self.high} and {self.low}")
-
-    def _check(self, name: str, v: Any) -> None:
-        self._check_columns(name, v, low=self.low, high=self.high)
 
     def _constants(self, t: Any) -> list[Any]:
         return [self.low + 0.0 * t, self.high + 0.0 * t]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from hotloops._runtime import validate
 from hotloops._runtime.validate import fail
 from hotloops.prox import _operations as op
-from hotloops.prox._base import Call, Prox, RowProx, feasible
+from hotloops.prox._base import Call, Prox, RowProx, copy, feasible
 
 __all__ = [
     "L2",
@@ -188,7 +188,7 @@ class SecondOrderCone(RowProx):
 class _Groups(Prox):
     """Shrinking of the norms of groups of elements, after soft thresholding of each element."""
 
-    _kernel_checks = True
+    _kernel_looks = True
 
     def __init__(self, groups: Any, weights: Any) -> None:
         name = type(self).__name__
@@ -225,19 +225,22 @@ class _Groups(Prox):
             fail(ValueError, name, "v", expectation, str(tuple(v.shape)))
 
     def _run(self, call: Call, soft: float, shrink: float) -> None:
-        offsets = self._offsets
-        if offsets is None:
-            offsets = np.array([0, call.v.shape[-1]])
-        xp = call.xp
+        columns = call.v.shape[-1]
+
+        def make(call: Call) -> Any:
+            offsets = np.array([0, columns]) if self._offsets is None else self._offsets
+            return offsets, call.steps * soft, call.steps * shrink
+
+        offsets, soft_, shrink_ = self._keep(call, columns, make)
         call.run(
             "groups",
             call.v,
             call.out,
-            xp.asarray(offsets),
-            None if self._indices is None else xp.asarray(self._indices),
-            xp.asarray(self._weights),
-            xp.asarray(call.steps * soft),
-            xp.asarray(call.steps * shrink),
+            call.upload(offsets),
+            None if self._indices is None else call.upload(self._indices),
+            call.upload(self._weights),
+            call.upload(soft_),
+            call.upload(shrink_),
         )
 
     def _norms(self, v: Any, xp: Any) -> Any:
@@ -386,15 +389,16 @@ class TopK(Prox):
 
     convex: ClassVar[bool] = False
     _names = ("k",)
+    _kernel_looks = True
 
     def __init__(self, k: int) -> None:
         self.k = validate.integer("TopK", "k", k, low=1)
 
     def _apply(self, call: Call) -> None:
         if self.k >= call.v.shape[-1]:
-            call.out[...] = call.v
+            copy(call)
         else:
-            call.kernels.top(call.v, call.out, self.k, call.num_threads)
+            call.run("top", call.v, call.out, self.k)
 
     def _value(self, v: Any, xp: Any) -> Any:
         return xp.where((v != 0).sum(axis=-1) <= self.k, 0.0, np.inf)
@@ -422,13 +426,13 @@ class TotalVariation(Prox):
     """
 
     _names: ClassVar[tuple[str, ...]] = ("strength",)
+    _kernel_looks = True
 
     def __init__(self, strength: float = 1.0) -> None:
         self.strength = validate.real(type(self).__name__, "strength", strength, low=0.0)
 
     def _apply(self, call: Call) -> None:
-        numbers = np.atleast_1d(call.steps * self.strength)
-        call.kernels.variation(call.v, call.out, numbers, call.num_threads)
+        call.run("variation", call.v, call.out, call.steps * self.strength)
 
     def _value(self, v: Any, xp: Any) -> Any:
         return self.strength * xp.abs(v[..., 1:] - v[..., :-1]).sum(axis=-1)
@@ -465,8 +469,7 @@ class FusedLasso(TotalVariation):
     def _apply(self, call: Call) -> None:
         super()._apply(call)
         constants = (call.steps * self.l1).astype(call.v.dtype).reshape(1, -1, 1)
-        device = call.xp.asarray(constants)
-        call.kernels.elements(op.SOFT, call.out, call.out, device, call.num_threads)
+        call.then(call.out).run("elements", op.SOFT, call.out, call.out, call.upload(constants))
 
     def _value(self, v: Any, xp: Any) -> Any:
         return super()._value(v, xp) + self.l1 * xp.abs(v).sum(axis=-1)

@@ -11,7 +11,14 @@ from hotloops._runtime import validate
 from hotloops._runtime.validate import fail
 from hotloops.torch._buckets import is_dense
 
-__all__ = ["FLOATS", "check_float", "check_parameter", "check_state", "check_state_dtype"]
+__all__ = [
+    "FLOATS",
+    "check_float",
+    "check_parameter",
+    "check_state",
+    "check_state_dtype",
+    "gradient_of",
+]
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -43,6 +50,16 @@ def check_parameter(function: str, parameter: torch.Tensor, low_state: bool) -> 
     if not is_dense(parameter):
         got = f"strides {parameter.stride()}"
         fail(ValueError, function, "params", "hold dense tensors without gaps", got)
+
+
+def gradient_of(function: str, parameter: torch.Tensor, fill: bool) -> torch.Tensor | None:
+    """Return a dense gradient; where one is missing, zeros or None."""
+    gradient = parameter.grad
+    if gradient is None:
+        return torch.zeros_like(parameter) if fill else None
+    if gradient.is_sparse:
+        fail(TypeError, function, "params", "have dense gradients", "a sparse one")
+    return gradient
 
 
 def check_state(

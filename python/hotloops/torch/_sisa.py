@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -14,8 +15,14 @@ from hotloops._runtime import threads, validate
 from hotloops._runtime.validate import fail
 from hotloops.admm._rounding import Rounding
 from hotloops.admm._rule import Rule, make_rule, per_client
-from hotloops.torch._buckets import Bucket, Plan, state_dtype
-from hotloops.torch._checks import check_float, check_parameter, check_state, check_state_dtype
+from hotloops.torch._buckets import Bucket, Plan, are_plain, state_dtype
+from hotloops.torch._checks import (
+    check_float,
+    check_parameter,
+    check_state,
+    check_state_dtype,
+    gradient_of,
+)
 
 __all__ = ["SISA"]
 
@@ -26,6 +33,8 @@ _NUMBERS = (
     *("t", "sigma", "rho", "scheme", "beta2", "eps", "lam", "eta"),
     *("weight_decay", "decoupled"),
 )
+
+_GRADIENT = operator.attrgetter("grad")
 
 Schedule = Callable[[int, float, float], tuple[float, float]]
 
@@ -394,7 +403,7 @@ class SISA(torch.optim.Optimizer):
         own = self._own_rule(rule, index)
         at_once = self._local_clients == 1 and self.process_group is None
         ends = finishes and self.process_group is None and not skipped  # with this client's part
-        buckets = self._buckets(group, index)
+        buckets = self._buckets(group, index, starts)
         for bucket in buckets:
             bucket.sums = None if at_once else self._sums_of(bucket)
             if self.state_dtype is not None:
@@ -432,11 +441,17 @@ class SISA(torch.optim.Optimizer):
         scale = getattr(self, "grad_scale", None)
         return 1.0 if scale is None else 1.0 / float(scale)
 
-    def _buckets(self, group: dict[str, Any], client: int) -> list[Bucket]:
+    def _buckets(self, group: dict[str, Any], client: int, starts: bool) -> list[Bucket]:
         """Return the group's parameters with the gradients and the state of this client."""
         parameters = group["params"]
-        gradients = [self._gradient(parameter) for parameter in parameters]
+        gradients = list(map(_GRADIENT, parameters))
         plan = self._plans.get(id(group))
+        if plan and plan.take_at_once(parameters, gradients, self.state, client, starts):
+            return plan.buckets
+        plain = are_plain(gradients)
+        if not plain:
+            fill = self.n_clients > 1
+            gradients = [gradient_of(self._function, p, fill) for p in parameters]
         if plan is None or not plan.fits(parameters, gradients, self.state):
             plan = self._plans[id(group)] = Plan.of(parameters, gradients)
             moments = group["scheme"] in self._moment_schemes
@@ -444,17 +459,11 @@ class SISA(torch.optim.Optimizer):
                 for parameter in bucket.parameters:
                     self._make_state(self.state[parameter], parameter, moments)
                 bucket.states = [self.state[parameter] for parameter in bucket.parameters]
+                bucket.in_rounds = self._local_clients > 1
+            plan.states = list(self.state.values())
         for bucket in plan.buckets:
-            bucket.take(gradients, client)
+            bucket.take(gradients, plain, client, starts)
         return plan.buckets
-
-    def _gradient(self, parameter: torch.Tensor) -> torch.Tensor | None:
-        gradient = parameter.grad
-        if gradient is None:
-            return None if self.n_clients == 1 else torch.zeros_like(parameter)
-        if gradient.is_sparse:
-            fail(TypeError, self._function, "params", "have dense gradients", "a sparse one")
-        return gradient
 
     def _make_state(self, state: dict[str, Any], parameter: torch.Tensor, moments: bool) -> None:
         shape = (self._local_clients, parameter.numel())
@@ -472,11 +481,12 @@ class SISA(torch.optim.Optimizer):
 
     def _sums_of(self, bucket: Bucket) -> torch.Tensor:
         """Return the sums over clients: one buffer, so that it is reduced in one call."""
-        size = int(bucket.sizes.sum())
         key = (bucket.device, bucket.parameter_dtype, id(bucket.parameters[0]))
-        if key not in self._buffers or self._buffers[key].numel() != size:
-            self._buffers[key] = torch.empty(size, dtype=bucket.dtype, device=bucket.device)
-        return self._buffers[key]
+        found = self._buffers.get(key)
+        if found is None or found.numel() != bucket.size:
+            found = torch.empty(bucket.size, dtype=bucket.dtype, device=bucket.device)
+            self._buffers[key] = found
+        return found
 
     def _reduce(self, buckets: list[Bucket]) -> None:
         for bucket in buckets if self.process_group is not None else ():
