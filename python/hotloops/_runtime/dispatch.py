@@ -27,11 +27,6 @@ Backend = Literal["cpp", "cuda", "numba"]
 BACKENDS = ("cpp", "cuda", "numba")
 ENVIRONMENT = "HOTLOOPS_BACKEND"
 
-# What os.environ is made of, if it is as in CPython: for a name that is not there, os.environ
-# raises and catches two exceptions, a tenth of the time of a small call.
-_environment: Any = getattr(os.environ, "_data", os.environ)
-_environment_key: Any = ENVIRONMENT if _environment is os.environ else os.fsencode(ENVIRONMENT)
-
 _context: contextvars.ContextVar[str | None] = contextvars.ContextVar(
     "hotloops_backend", default=None
 )
@@ -143,8 +138,6 @@ def _asked(function: str, backend: str | None) -> tuple[str | None, str]:
     chosen = _context.get()
     if chosen is not None:
         return chosen, "use_backend"
-    if _environment_key not in _environment:
-        return None, ""
     named = os.environ.get(ENVIRONMENT)
     if named:
         return validate.choice(function, ENVIRONMENT, named, BACKENDS), ENVIRONMENT
