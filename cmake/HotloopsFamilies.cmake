@@ -99,9 +99,11 @@ function(hotloops_add_family name)
 endfunction()
 
 # A weak symbol in a driver object may be chosen by the linker for every level, and then a processor
-# without that level meets an illegal instruction. Sanitizers add symbols of their own.
+# without that level meets an illegal instruction. Sanitizers add symbols of their own, and where only
+# one level is compiled nothing can be mixed up.
 function(hotloops_check_drivers)
-    if(NOT CMAKE_EXECUTABLE_FORMAT STREQUAL "ELF" OR HOTLOOPS_SANITIZE)
+    if(NOT CMAKE_EXECUTABLE_FORMAT STREQUAL "ELF" OR HOTLOOPS_SANITIZE
+       OR NOT HOTLOOPS_ISA_LEVEL STREQUAL "ALL")
         return()
     endif()
     get_property(objects GLOBAL PROPERTY HOTLOOPS_DRIVER_OBJECTS)
