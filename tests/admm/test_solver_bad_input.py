@@ -287,4 +287,15 @@ def test_the_binding_checks_what_would_be_unsafe() -> None:
     clients.add_client(0, None)
     tasks = np.array([[0, 0, 4]], np.int64)
     with pytest.raises(ValueError, match="reaches beyond its client"):
-        clients.gradient(0, 0, 0, 0, tasks, None, np.zeros(2), False, np.zeros((1, 2)), None, 1)
+        clients.gradient(0, 0, 0, 0, tasks, None, np.zeros(2), False, np.zeros((1, 2)), None, 0, 1)
+    tasks[0, 2] = 3
+    with pytest.raises(ValueError, match="more rows than slopes"):
+        clients.gradient(0, 0, 0, 0, tasks, None, np.zeros(2), False, np.zeros((1, 2)), None, 2, 1)
+    tasks[0, 2] = 2
+    one, none = np.ones(1), np.empty(0, np.int64)
+    duals = _core.AdmmDualsFloat64(none, np.empty(0, np.int32), np.empty(0))
+    with pytest.raises(ValueError, match="rows must be in CSR"):
+        clients.optimistic_round(
+            *(1, 2, 0, 0, tasks, np.zeros((1, 2)), 2),
+            *(one, one, one, np.zeros(2), duals, 0, duals, np.zeros((1, 6))),
+        )

@@ -95,4 +95,4 @@ def test_the_binding_checks_tiles() -> None:
     clients.set_tiles(0, offsets, np.array([1], np.int32), ones)
     tasks = np.array([[0, 1, 3]], np.int64)
     with pytest.raises(ValueError, match="begins within a tile"):
-        clients.gradient(0, 0, 0, 0, tasks, None, np.zeros(2), False, np.zeros((1, 2)), None, 1)
+        clients.gradient(0, 0, 0, 0, tasks, None, np.zeros(2), False, np.zeros((1, 2)), None, 0, 1)
