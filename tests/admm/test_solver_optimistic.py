@@ -140,6 +140,24 @@ def test_going_on_has_the_same_bits(backend: str, schedule: Any, tmp_path: Path)
 
 
 @both
+def test_points_that_earlier_rounds_remember_are_kept_up(backend: str) -> None:
+    """Rounds of all clients between rounds of some end where they do for dense rows."""
+    X, y, ids = table()
+    ends = []
+    for rows in (X, X.toarray()):
+        state = None
+        for share, num_rounds in ((0.5, 4), (1.0, 5), (0.5, 6)):
+            settings = SETTINGS | {"num_rounds": num_rounds, "participation": share}
+            fit = admm.solve(
+                "logistic", rows, y, clients=ids, state=state, backend=backend, **settings
+            )
+            state = fit.state
+        ends.append(state)
+    np.testing.assert_allclose(ends[0].local, ends[1].local, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(ends[0].w, ends[1].w, rtol=1e-12, atol=1e-15)
+
+
+@both
 def test_numbers_that_are_not_finite_stop_the_run(backend: str) -> None:
     X, y, ids = table()
     settings = SETTINGS | {"sigma": 1e-200, "num_rounds": 50, "backend": backend}

@@ -30,6 +30,7 @@ def is_optimistic(job: Job, start: AdmmState) -> bool:
         and job.scheme == 0
         and job.hessians is None
         and not start.rho.any()
+        and start.local is None  # what earlier rounds remember has to be kept up
         and job.penalty.l2 == 0.0
         and job.penalty.regularizer is None
         and job.participants >= data.num_clients
