@@ -1,12 +1,10 @@
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <algorithm>
 #include <optional>
 #include <vector>
 
-#include "../core/bind_status.hpp"
+#include "../core/bind_arrays.hpp"
 #include "../core/dispatch.hpp"
 #include "bind.hpp"
 #include "solve_kernels.hpp"
@@ -18,16 +16,8 @@ HL_DECLARE_TABLES(AdmmSolveTable, admm_solve_table)
 namespace hl {
 namespace {
 
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
-template <class T>
-using OptionalArray = std::optional<Array<T>>;
 using Offsets = Array<std::int64_t>;
 using Flags = OptionalArray<std::uint8_t>;
-
-void require(bool condition, const char* message) {
-    if (!condition) throw py::value_error(message);
-}
 
 template <class T>
 const AdmmSolveKernels<T>& kernels() {
@@ -36,16 +26,6 @@ const AdmmSolveKernels<T>& kernels() {
     } else {
         return HL_ACTIVE_TABLE(admm_solve_table).f64;
     }
-}
-
-template <class T>
-const T* data_or_null(const OptionalArray<T>& array) {
-    return array ? array->data() : nullptr;
-}
-
-template <class T>
-T* mutable_or_null(OptionalArray<T>& array) {
-    return array ? array->mutable_data() : nullptr;
 }
 
 template <class I>
@@ -212,7 +192,7 @@ class Clients {
                 "admm_optimistic_round: numbers of clients must have shape (clients,)");
         require(w.size() == model_.dim && sums.size() == slices() * admm_num_sums,
                 "admm_optimistic_round: w must have shape (dim,) and sums (slices, 6)");
-        require(now.room() >= most_entries(tasks), "admm_optimistic_round: no room for the duals");
+        require(now.room() >= most_duals(tasks), "admm_optimistic_round: no room for the duals");
         const AdmmDualList<T> old = before.list(num_before);
         AdmmDualList<T> found = now.list(0);
         require(rises(old, clients), "admm_optimistic_round: duals must be in order");
@@ -259,14 +239,15 @@ class Clients {
                     "admm_gradient: a task has more rows than slopes");
     }
 
-    // At most so many entries, with those of an intercept, have the rows of a batch.
-    std::int64_t most_entries(const Offsets& tasks) const {
+    // A batch gives no more duals than its rows have entries, and no more than there are.
+    std::int64_t most_duals(const Offsets& tasks) const {
         std::int64_t rows = 0;
         for (py::ssize_t k = 0; k < tasks.size(); k += 3)
             rows += tasks.data()[k + 2] - tasks.data()[k + 1];
         for (const AdmmRows<T>& matrix : matrices_)
             require(matrix.indptr != nullptr, "admm_optimistic_round: rows must be in CSR");
-        return rows * (longest_row_ + (model_.intercept ? 1 : 0));
+        return std::min(rows * (longest_row_ + (model_.intercept ? 1 : 0)),
+                        static_cast<std::int64_t>(clients_.size()) * model_.dim);
     }
 
     bool rises(const AdmmDualList<T>& list, std::int64_t clients) const {

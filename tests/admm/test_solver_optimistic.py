@@ -109,7 +109,7 @@ def test_dense_rows_take_the_other_way_to_the_same_points(backend: str, dtype: s
 @both_types
 @pytest.mark.parametrize("sampling", ["replacement", "epoch"])
 def test_same_bits_over_backends_and_threads(dtype: str, sampling: str) -> None:
-    X, y, ids = table(dtype, rows=400, columns=40_000)
+    X, y, ids = table(dtype, rows=400, columns=60_000)
     settings = SETTINGS | {"batch_size": 150, "sampling": sampling, "tol": 1e-9, "intercept": True}
     runs = [
         admm.solve("logistic", X, y, clients=ids, backend=name, num_threads=threads, **settings)
@@ -174,6 +174,7 @@ def test_numbers_that_are_not_finite_stop_the_run(backend: str) -> None:
         {"l2": 0.1},
         {"scheme": "adam"},
         {"batch_size": None},
+        {"batch_size": 40},
         {"relaxation": 1.5},
         {"participation": 0.5},
     ],

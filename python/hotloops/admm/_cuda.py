@@ -9,7 +9,6 @@ import numpy as np
 from hotloops._runtime import dispatch, validate
 from hotloops._runtime.device import Place, place_of
 from hotloops.admm._data import ClientData
-from hotloops.admm._optimistic import Optimistic
 from hotloops.admm._tiles import TILE_ROWS, tiles_of_clients
 from hotloops.admm._work import Batch, RoundState, Work
 
@@ -125,12 +124,6 @@ class Driver:
                 place.device,
                 place.stream,
             )
-
-    def optimistic_round(
-        self, work: Work, batch: Batch, state: RoundState, memory: Optimistic
-    ) -> None:
-        """Never asked for: `round` passes over all parameters, which are dense on a device."""
-        raise NotImplementedError
 
     def _prepare(self, work: Work) -> tuple[Any, ...]:
         """Return the tasks on the device, and memory for their rows."""

@@ -17,7 +17,16 @@ from hotloops.admm._dense_hessian import Hessians
 from hotloops.admm._optimistic import Optimistic, is_optimistic
 from hotloops.admm._schedules import Balancing, Schedule
 from hotloops.admm._state import AdmmState
-from hotloops.admm._work import NUM_SUMS, SLICE, Batch, Engine, RoundState, Work, in_order
+from hotloops.admm._work import (
+    NUM_SUMS,
+    SLICE,
+    Batch,
+    Engine,
+    ListEngine,
+    RoundState,
+    Work,
+    in_order,
+)
 
 __all__ = [
     "HISTORY",
@@ -165,16 +174,14 @@ class _Loop:
         self.balance = start.balance
         self.batch = replace(job.batch)
         optimistic = is_optimistic(job, start)
-        on_host = data.library.device == "cpu"
-        self.work = Work.prepare(data, batch_size, gradients=not (optimistic and on_host))
+        by_lists = job.driver if optimistic and isinstance(job.driver, ListEngine) else None
+        self.work = Work.prepare(data, batch_size, gradients=by_lists is None)
         self.passes = Work.prepare(data, None, gradients=False)
         self.history: list[tuple[float, ...]] = []
         self.iterates: list[npt.NDArray[Any]] = [to_host(start.w).copy()] if job.record else []
         self.converged = False
         self.before: Any = None
-        self.optimistic = (
-            Optimistic(data, self.work.tasks, start) if optimistic and on_host else None
-        )
+        self.optimistic = None if by_lists is None else Optimistic(by_lists, data, self.work, start)
         slices = -(-data.dim // SLICE)
         with data.library_device():
             sums = data.xp.zeros((slices, NUM_SUMS))
@@ -217,7 +224,7 @@ class _Loop:
         )
         if self.optimistic is not None:
             whole = job.tol is not None
-            sums = self.optimistic.advance(job.driver, self.work, self.batch, state, whole=whole)
+            sums = self.optimistic.advance(self.work, self.batch, state, whole=whole)
             return self._close(sums.tolist())
         job.driver.gradient(
             self.work, self.batch, state.w, active=state.active, partials=self.work.partials

@@ -16,7 +16,9 @@ from hotloops.admm._numba_optimistic import count_products, walk, write_products
 from hotloops.admm._numba_round import BLOCK, round_slice
 from hotloops.admm._numba_rows import (
     CHUNK_ROWS,
+    GRADIENT,
     NETWORK_ROWS,
+    SLOPES,
     TILE_ROWS,
     Chunk,
     Layers,
@@ -67,7 +69,7 @@ class Driver:
         nothing = np.empty(0, self._data.dtype)
         tasks = work.tasks.tolist()
         clients = self._clients if batch.sampling else self._with_tiles()
-        wants = 2 if slopes else int(partials is not None)
+        wants = SLOPES if slopes else GRADIENT * int(partials is not None)
 
         def run(begin: int, end: int) -> None:
             memory = self._memory()

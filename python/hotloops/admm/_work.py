@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from hotloops.admm._data import ClientData, to_host
 if TYPE_CHECKING:
     from hotloops.admm._optimistic import Optimistic
 
-__all__ = ["SCHEMES", "SLICE", "Batch", "Engine", "RoundState", "Work", "in_order"]
+__all__ = ["SCHEMES", "SLICE", "Batch", "Engine", "ListEngine", "RoundState", "Work", "in_order"]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -117,6 +117,11 @@ class Engine(Protocol):
     ) -> None: ...
 
     def round(self, work: Work, state: RoundState) -> None: ...
+
+
+@runtime_checkable
+class ListEngine(Engine, Protocol):
+    """A backend that also makes rounds by lists of entries."""
 
     def optimistic_round(
         self, work: Work, batch: Batch, state: RoundState, memory: Optimistic
