@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.distributed as dist
 
 from hotloops._runtime import dispatch
 from hotloops.admm._rounding import Rounding
@@ -114,6 +115,23 @@ class Bucket:
         self.take(gradients, True, client, starts)
         self._read = self.gradients, pointers
         return True
+
+    def reduce(self, group: dist.ProcessGroup, dtype: torch.dtype | None) -> None:
+        """Add up the sums of all ranks, sent in `dtype` or, by default, in their own type."""
+        assert self.sums is not None
+        if dtype in (None, self.sums.dtype):
+            dist.all_reduce(self.sums, group=group)
+            return
+        sent = self.sums.to(dtype)
+        dist.all_reduce(sent, group=group)
+        self.sums.copy_(sent)
+
+    def sit_out(self, client: int, alpha: float, starts: bool) -> None:
+        """Let a client keep its dual: with w_i = w its share of the sum is alpha pi."""
+        assert self.sums is not None
+        if starts:
+            self.sums.zero_()
+        self.sums.add_(torch.cat([state["PI"][client] for state in self.states]), alpha=alpha)
 
     def sisa(
         self,

@@ -409,12 +409,13 @@ class SISA(torch.optim.Optimizer):
             if self.state_dtype is not None:
                 bucket.rounding = self._rounding(bucket, group, number, index)
             if skipped:
-                self._sit_out(bucket, index, float(own.clients[0, 0]), starts)
+                bucket.sit_out(index, float(own.clients[0, 0]), starts)
             else:
                 self._client(bucket, group, own, index, starts, ends, found)
         if finishes and not ends:
-            self._reduce(buckets)
             for bucket in buckets:
+                if self.process_group is not None:
+                    bucket.reduce(self.process_group, self.reduce_dtype)
                 bucket.sisa(
                     rule, clients=False, starts=False, finishes=True,
                     num_threads=self._num_threads(), found_inf=found,
@@ -487,22 +488,3 @@ class SISA(torch.optim.Optimizer):
             found = torch.empty(bucket.size, dtype=bucket.dtype, device=bucket.device)
             self._buffers[key] = found
         return found
-
-    def _reduce(self, buckets: list[Bucket]) -> None:
-        for bucket in buckets if self.process_group is not None else ():
-            whole = bucket.sums
-            assert whole is not None
-            if self.reduce_dtype in (None, whole.dtype):
-                dist.all_reduce(whole, group=self.process_group)
-            else:
-                small = whole.to(self.reduce_dtype)
-                dist.all_reduce(small, group=self.process_group)
-                whole.copy_(small)
-
-    def _sit_out(self, bucket: Bucket, index: int, alpha: float, starts: bool) -> None:
-        """Let a client keep its dual: with w_i = w its share of the sum is alpha pi."""
-        assert bucket.sums is not None
-        if starts:
-            bucket.sums.zero_()
-        duals = [self.state[parameter]["PI"][index] for parameter in bucket.parameters]
-        bucket.sums.add_(torch.cat(duals), alpha=alpha)
