@@ -30,6 +30,17 @@ struct RowsTask {
     double* value;
 };
 
+// The sums of a slice of parameters, parameter k in strand k mod 8.
+constexpr std::int64_t sum_strands = 8;
+struct RoundSums {
+    double strand[admm_num_sums][sum_strands];
+
+    HL_MEMBER double fold(int which) const {
+        const double* s = strand[which];
+        return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+    }
+};
+
 Status linear_task(const RowsTask<float>&);
 Status linear_task(const RowsTask<double>&);
 Status network_task(const RowsTask<float>&);

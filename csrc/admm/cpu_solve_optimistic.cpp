@@ -10,7 +10,9 @@ namespace hl {
 inline namespace HL_ISA_NAMESPACE {
 namespace {
 
-constexpr std::int64_t strands = 8;
+using admm::RoundSums;
+using admm::sum_strands;
+
 constexpr std::int64_t ahead = 16;  // entries whose parameters are asked for before they are due
 constexpr int digit_bits = 11;
 constexpr std::int64_t digits = 1 << digit_bits;
@@ -133,15 +135,6 @@ HL_INLINE void write_products(const AdmmGradient<T>& call, Products<T>& products
     });
 }
 
-struct Sums {
-    double strand[admm_num_sums][strands];
-
-    HL_MEMBER double fold(int which) const {
-        const double* s = strand[which];
-        return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
-    }
-};
-
 // What clients add up at one parameter.
 struct Moves {
     double step;      // sum alpha (2 g + pi)
@@ -160,7 +153,7 @@ struct Walk {
     const Products<T>& products;
     double weight;
     std::int64_t product = 0, old = 0, slice = -1;
-    Sums sums = {};
+    RoundSums sums = {};
 
     static constexpr std::int64_t none = INT64_MAX;
 
@@ -239,7 +232,7 @@ struct Walk {
         const double before = static_cast<double>(round.w[parameter]);
         round.w[parameter] = static_cast<T>(before - moves.step / weight);
         const double now = static_cast<double>(round.w[parameter]);
-        const std::int64_t s = parameter % strands;
+        const std::int64_t s = parameter % sum_strands;
         sums.strand[0][s] += moves.moved;
         sums.strand[1][s] += (now - before) * (now - before);
         sums.strand[2][s] += now * now;

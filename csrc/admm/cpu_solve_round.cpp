@@ -15,27 +15,20 @@ inline namespace HL_ISA_NAMESPACE {
 namespace {
 
 constexpr std::int64_t block = 256;  // parameters whose sums stay in the first-level cache
-constexpr std::int64_t strands = 8;
 
-struct Sums {
-    double strand[admm_num_sums][strands];
-
-    HL_MEMBER double fold(int which) const {
-        const double* s = strand[which];
-        return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
-    }
-};
+using admm::RoundSums;
+using admm::sum_strands;
 
 // Adds weight x^2 to a sum, parameter k to strand k mod 8.
 HL_INLINE void add_squares(double* HL_RESTRICT strand, double weight, const double* HL_RESTRICT x,
                            std::int64_t count) {
     std::int64_t k = 0;
-    for (; k + strands <= count; k += strands) {
-        for (std::int64_t s = 0; s < strands; ++s)
+    for (; k + sum_strands <= count; k += sum_strands) {
+        for (std::int64_t s = 0; s < sum_strands; ++s)
             strand[s] += weight * (x[k + s] * x[k + s]);
     }
     for (; k < count; ++k)
-        strand[k % strands] += weight * (x[k] * x[k]);
+        strand[k % sum_strands] += weight * (x[k] * x[k]);
 }
 
 template <class T>
@@ -47,7 +40,7 @@ struct Block {
     double row[block];
     double local[block];
     T g[block];
-    Sums sums;
+    RoundSums sums;
 };
 
 // The mean gradient of a client, from the sums of its tasks.
@@ -172,7 +165,7 @@ Status run_slice(void* context, std::int64_t index) {
     for (std::int64_t client = 0; client < call.num_clients; ++client)
         weight += call.alpha[client] * call.sigma[client];
     Block<T> b;
-    b.sums = Sums{};
+    b.sums = RoundSums{};
     const std::int64_t begin = index * admm_slice;
     const std::int64_t end = begin + admm_slice < call.dim ? begin + admm_slice : call.dim;
     for (std::int64_t first = begin; first < end; first += block) {

@@ -12,21 +12,10 @@ namespace {
 // Sums of more clients than this are taken in parts, against the growth of rounding errors.
 constexpr std::int64_t clients_per_part = 64;
 
-template <class V>
-struct LaneOf;
-template <>
-struct LaneOf<float> {
-    using Pack = f32v;
-};
-template <>
-struct LaneOf<double> {
-    using Pack = f64v;
-};
-
 // Calls body(V{}, j) for packs from 0 on, and for single elements in the rest.
 template <class T, class Body>
 HL_INLINE void over(std::int64_t count, const Body& body) {
-    using V = typename LaneOf<T>::Pack;
+    using V = typename PackOf<T>::Type;
     constexpr int lanes = LaneTraits<V>::lanes;
     std::int64_t j = 0;
     for (; j + lanes <= count; j += lanes)

@@ -48,6 +48,14 @@ struct Itself {
     HL_DEVICE_MEMBER double operator()(double x) const { return x; }
 };
 
+// Leaves the terms of the sums over parameters, this thread's own.
+HL_DEVICE void note_parameter(Terms& terms, double old, double now, double dual, double gradient) {
+    terms.values[0][threadIdx.x] = now - old;
+    terms.values[1][threadIdx.x] = now;
+    terms.values[2][threadIdx.x] = dual;
+    terms.values[3][threadIdx.x] = gradient;
+}
+
 // The mean gradient of a client at one parameter.
 template <class T>
 HL_DEVICE T mean_gradient(const AdmmRound<T>& call, std::int64_t client, std::int64_t first,
@@ -120,11 +128,7 @@ HL_DEVICE void run_block(const AdmmRound<T>& call, double weight, std::int64_t f
         const double old = static_cast<double>(call.w[k]);
         gradient += l2 * old;
         call.w[k] = static_cast<T>(total / (weight + l2));
-        const double now = static_cast<double>(call.w[k]);
-        terms.values[0][own] = now - old;
-        terms.values[1][own] = now;
-        terms.values[2][own] = dual;
-        terms.values[3][own] = gradient;
+        note_parameter(terms, old, static_cast<double>(call.w[k]), dual, gradient);
     }
     const int which[4] = {1, 2, 3, 4};
     add_squares(terms, 4, which, 1.0, size);
@@ -162,11 +166,7 @@ HL_DEVICE void run_optimistic_block(const AdmmRound<T>& call, double weight, std
     if (inside) {
         const double old = static_cast<double>(call.w[k]);
         call.w[k] = static_cast<T>(old - total / weight);
-        const double now = static_cast<double>(call.w[k]);
-        terms.values[0][own] = now - old;
-        terms.values[1][own] = now;
-        terms.values[2][own] = dual;
-        terms.values[3][own] = gradient;
+        note_parameter(terms, old, static_cast<double>(call.w[k]), dual, gradient);
     }
     const int which[4] = {1, 2, 3, 4};
     add_squares(terms, 4, which, 1.0, size);

@@ -14,7 +14,7 @@ constexpr int last_stage = 6;
 // The adaptive integration of one tile: what each row of it needs beside the velocity.
 template <class T>
 struct AdaptiveTile {
-    using V = typename TilePack<T>::type;
+    using V = typename PackOf<T>::Type;
 
     const FlowIntegrate<T>& call;
     const Coefficients<T>& method;

@@ -29,7 +29,7 @@ HL_INLINE void store_norms(const AdaptiveTile<T>& tile, double* norms) {
 
 template <class T>
 HL_INLINE void store_bend(const Batch<T>& batch, AdaptiveTile<T>& tile) {
-    using V = typename TilePack<T>::type;
+    using V = typename PackOf<T>::Type;
     const std::int64_t size = tile.velocity.size;
     T* const sum = tile.slope(1);
     for (std::int64_t k = 0; k < size; k += LaneTraits<V>::lanes)

@@ -36,7 +36,7 @@ struct Coefficients {
 template <class T>
 HL_INLINE void advance(const TileVelocity<T>& tile, const T* z, const T* step,
                        const T* coefficients, int count, const T* slopes, T* out) {
-    using V = typename TilePack<T>::type;
+    using V = typename PackOf<T>::Type;
     const std::int64_t stride = tile.stride, size = tile.size;
     for (std::int64_t k = 0; k < size; k += stride) {
         for (std::int64_t r = 0; r < stride; r += LaneTraits<V>::lanes) {
@@ -69,7 +69,7 @@ HL_INLINE Status failed(std::int32_t reason, std::int64_t row) {
 // The lowest row of the tile that has a value which isn't finite, or -1.
 template <class T>
 HL_INLINE std::int64_t row_not_finite(const TileVelocity<T>& tile, const T* values) {
-    using V = typename TilePack<T>::type;
+    using V = typename PackOf<T>::Type;
     V sum{};
     for (std::int64_t k = 0; k < tile.size; k += LaneTraits<V>::lanes) {
         const V x = load<V>(values + k);

@@ -58,7 +58,7 @@ struct Table {
 
 template <class T>
 struct TileVelocity {
-    using V = typename TilePack<T>::type;
+    using V = typename PackOf<T>::Type;
     static constexpr int lanes = LaneTraits<V>::lanes;
 
     const FlowIntegrate<T>& call;

@@ -34,7 +34,7 @@ HL_NOINLINE void run_dense(const NnTile<T>& tile, const NnInstruction& i) {
 // y = f(x + addend).
 template <class T>
 HL_NOINLINE void run_activation(const NnTile<T>& tile, const NnInstruction& i) {
-    using V = typename TilePack<T>::type;
+    using V = typename PackOf<T>::Type;
     constexpr int lanes = LaneTraits<V>::lanes;
     const TileColumns<T> x = columns_of(tile, i.input), addend = columns_of(tile, i.addend);
     T* const out = columns_of(tile, i.output).data;
@@ -56,7 +56,7 @@ HL_NOINLINE void run_activation(const NnTile<T>& tile, const NnInstruction& i) {
 
 template <class T>
 HL_NOINLINE void run_batch_norm(const NnTile<T>& tile, const NnInstruction& i) {
-    using V = typename TilePack<T>::type;
+    using V = typename PackOf<T>::Type;
     constexpr int lanes = LaneTraits<V>::lanes;
     const T* const x = columns_of(tile, i.input).data;
     T* const out = columns_of(tile, i.output).data;
@@ -77,7 +77,7 @@ HL_NOINLINE void run_batch_norm(const NnTile<T>& tile, const NnInstruction& i) {
 
 template <class T>
 HL_NOINLINE void run_layer_norm(const NnTile<T>& tile, const NnInstruction& i) {
-    using V = typename TilePack<T>::type;
+    using V = typename PackOf<T>::Type;
     const T* const x = columns_of(tile, i.input).data;
     T* const out = columns_of(tile, i.output).data;
     T* const before = i.pre.slot < 0 ? out : columns_of(tile, i.pre).data;

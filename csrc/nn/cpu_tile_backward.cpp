@@ -7,7 +7,7 @@ namespace {
 
 template <class T>
 struct TileBackward {
-    using V = typename TilePack<T>::type;
+    using V = typename PackOf<T>::Type;
     static constexpr int lanes = LaneTraits<V>::lanes;
 
     const NnTile<T>& tile;

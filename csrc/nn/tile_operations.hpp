@@ -28,7 +28,7 @@ HL_INLINE TileColumns<T> columns_of(const NnTile<T>& tile, const NnOperand& oper
 template <class T>
 HL_INLINE void add_columns(T* out, const TileColumns<T>& x, std::int64_t width,
                            std::int64_t stride) {
-    using V = typename TilePack<T>::type;
+    using V = typename PackOf<T>::Type;
     for (std::int64_t j = 0; j < width; ++j) {
         const T* const more = x.data + j * (x.stride == 0 ? 1 : stride);
         for (std::int64_t r = 0; r < stride; r += LaneTraits<V>::lanes) {
@@ -47,7 +47,7 @@ HL_INLINE void copy_span(const T* x, T* y, std::int64_t count) {
 // y = f(x) over values that lie one after the other, a multiple of 16 of them.
 template <class T>
 HL_NOINLINE static void activate_span(NnActivation f, const T* x, T* y, std::int64_t count) {
-    using V = typename TilePack<T>::type;
+    using V = typename PackOf<T>::Type;
     if (f == NnActivation::identity) {
         if (x != y) copy_span(x, y, count);
         return;

@@ -24,7 +24,7 @@ struct TileProduct {
 
 template <int outs, int packs, class T>
 HL_INLINE void product_block(const TileProduct<T>& p, std::int64_t o, std::int64_t r) {
-    using V = typename TilePack<T>::type;
+    using V = typename PackOf<T>::Type;
     constexpr int lanes = LaneTraits<V>::lanes;
     V sums[outs][packs];
 #pragma GCC unroll 16
@@ -72,7 +72,7 @@ HL_INLINE void product_block(const TileProduct<T>& p, std::int64_t o, std::int64
 // Outputs [o, o + outs) of all rows.
 template <int outs, int packs, class T>
 HL_NOINLINE static void product_panel(const TileProduct<T>& p, std::int64_t o, std::int64_t rows) {
-    constexpr std::int64_t width = packs * LaneTraits<typename TilePack<T>::type>::lanes;
+    constexpr std::int64_t width = packs * LaneTraits<typename PackOf<T>::Type>::lanes;
     for (std::int64_t r = 0; r < rows; r += width)
         product_block<outs, packs>(p, o, r);
 }
@@ -124,7 +124,7 @@ template <class T, class Finish>
 HL_INLINE void tile_product(const TileProduct<T>& p, std::int64_t outputs, std::int64_t rows,
                             const Finish& finish) {
 #if defined(HL_ISA_V4)
-    constexpr std::int64_t lanes = LaneTraits<typename TilePack<T>::type>::lanes;
+    constexpr std::int64_t lanes = LaneTraits<typename PackOf<T>::Type>::lanes;
     if (rows % (4 * lanes) == 0) return product_groups<4>(p, outputs, rows, finish);
     if constexpr (lanes == 16) {
         if (rows % (2 * lanes) != 0) return product_groups<1>(p, outputs, rows, finish);

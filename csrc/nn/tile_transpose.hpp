@@ -7,24 +7,13 @@ namespace hl {
 inline namespace HL_ISA_NAMESPACE {
 
 template <class T>
-struct TilePack;
-template <>
-struct TilePack<float> {
-    using type = f32v;
-};
-template <>
-struct TilePack<double> {
-    using type = f64v;
-};
-
-template <class T>
-constexpr int tile_lanes = LaneTraits<typename TilePack<T>::type>::lanes;
+constexpr int tile_lanes = LaneTraits<typename PackOf<T>::Type>::lanes;
 
 // target[j * stride + r] = rows[r][j] for a pack of rows r, of at least four elements each.
 template <class T>
 HL_INLINE void rows_to_columns(const T* const* rows, std::int64_t width, T* target,
                                std::int64_t stride) {
-    typename TilePack<T>::type columns[4];
+    typename PackOf<T>::Type columns[4];
     for (std::int64_t next = 0; next < width; next += 4) {
         const std::int64_t j = next + 4 <= width ? next : width - 4;  // the last may come twice
         transpose_columns(rows, j, columns);
@@ -46,7 +35,7 @@ HL_INLINE void columns_to_rows(const T* source, std::int64_t stride, std::int64_
         }
         return;
     }
-    typename TilePack<T>::type parts[4];
+    typename PackOf<T>::Type parts[4];
     for (std::int64_t next = 0; next < width; next += lanes) {
         const std::int64_t j = next + lanes <= width ? next : width - lanes;
         const T* columns[lanes];

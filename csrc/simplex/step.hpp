@@ -15,16 +15,6 @@ inline namespace HL_ISA_NAMESPACE {
 template <class V>
 using MaskOf = decltype(V{} <= V{});
 
-// |x|.
-template <class V>
-HL_INLINE V absolute(V x) {
-    if constexpr (is_single<V>) {
-        return as_real(as_words(x) & 0x7fffffffu);
-    } else {
-        return as_real(as_words(x) & 0x7fffffffffffffffu);
-    }
-}
-
 // Arrays of the steps are anything with [] and +: pointers to packs here, Strided on a GPU.
 
 // sum_{k < n} a[k] b[k] in four strands, k mod 4, added in pairs; a holds scalars or packs.
@@ -135,7 +125,7 @@ HL_INLINE void entropic_step(std::int64_t n, const StepRates<V>& rates, X x, G g
                 exponent -= drift * (inverse_root * inverse_root);
             }
         }
-        report.exceeded = report.exceeded | (absolute(exponent) > top);
+        report.exceeded = report.exceeded | (magnitude(exponent) > top);
         exponent = exponent > top ? top : exponent;
         exponent = exponent < -top ? V(-top) : exponent;
         next[s] = x[s] * exp_bounded(exponent);
