@@ -34,6 +34,12 @@ function(hotloops_limit_exports target)
     endif()
 endfunction()
 
+# Most of the time that bindings take to compile goes into pybind11's templates, so that those of a family, and
+# of all small families, are one translation unit: a third of the time for all.
+function(hotloops_group_bindings group)
+    set_source_files_properties(${ARGN} PROPERTIES UNITY_GROUP ${group})
+endfunction()
+
 # The parts of the core that need no Python: the C++ tests link them too.
 function(hotloops_add_core)
     find_package(Threads REQUIRED)
@@ -46,6 +52,8 @@ function(hotloops_add_core)
         csrc/module.cpp csrc/core/bind.cpp csrc/core/bind_test_hooks.cpp)
     target_link_libraries(_core PRIVATE hotloops_core)
     target_compile_options(_core PRIVATE ${HOTLOOPS_BINDING_FLAGS})
+    set_target_properties(_core PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+    hotloops_group_bindings(small csrc/module.cpp csrc/core/bind_test_hooks.cpp)
     hotloops_describe_build(csrc/core/bind.cpp)
     hotloops_limit_exports(_core)
     install(TARGETS _core LIBRARY DESTINATION hotloops)
@@ -54,7 +62,9 @@ function(hotloops_add_core)
         pybind11_add_module(_cuda MODULE NO_EXTRAS
             csrc/module_cuda.cpp csrc/core/bind_cuda.cpp csrc/core/cublas.cpp)
         target_link_libraries(_cuda PRIVATE hotloops_flags CUDA::cudart_static ${CMAKE_DL_LIBS})
-        set_target_properties(_cuda PROPERTIES CUDA_ARCHITECTURES "${HOTLOOPS_CUDA_TARGETS}")
+        set_target_properties(_cuda PROPERTIES CUDA_ARCHITECTURES "${HOTLOOPS_CUDA_TARGETS}"
+            UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+        hotloops_group_bindings(cuda_small csrc/module_cuda.cpp csrc/core/cublas.cpp)
         hotloops_describe_build(csrc/core/bind_cuda.cpp)
         hotloops_limit_exports(_cuda)
         install(TARGETS _cuda LIBRARY DESTINATION hotloops)
@@ -87,10 +97,16 @@ function(hotloops_add_family name)
     list(FILTER cuda_bindings INCLUDE REGEX "/bind_cuda[^/]*$")
     list(FILTER bindings EXCLUDE REGEX "/bind_cuda[^/]*$")
     target_sources(_core PRIVATE ${bindings})
+    set(group ${name})
+    if(name MATCHES "^(prox|random)$")
+        set(group small)
+    endif()
+    hotloops_group_bindings(${group} ${bindings})
 
     if(HOTLOOPS_WITH_CUDA)
         file(GLOB kernels CONFIGURE_DEPENDS csrc/${name}/cuda*.cu)
         target_sources(_cuda PRIVATE ${cuda_bindings} ${kernels})
+        hotloops_group_bindings(cuda_${group} ${cuda_bindings})
     endif()
 
     install(DIRECTORY csrc/${name} DESTINATION hotloops/include/hotloops

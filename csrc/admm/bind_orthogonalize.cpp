@@ -1,7 +1,6 @@
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
-#include "../core/bind_status.hpp"
+#include "../core/bind_arrays.hpp"
 #include "../core/dispatch.hpp"
 #include "bind.hpp"
 #include "orthogonalize.hpp"
@@ -12,9 +11,6 @@ HL_DECLARE_TABLES(OrthogonalizeTable, orthogonalize_table)
 
 namespace hl {
 namespace {
-
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
 
 template <class T>
 void orthogonalize(const Array<T>& matrices, Array<T>& out, int steps, T a, T b, T c,
@@ -46,7 +42,7 @@ void orthogonalize(const Array<T>& matrices, Array<T>& out, int steps, T a, T b,
 }
 
 template <class T>
-void define(py::module_& module, const char* name) {
+void define_orthogonalize(py::module_& module, const char* name) {
     module.def(name, &orthogonalize<T>, py::arg("matrices").noconvert(), py::arg("out").noconvert(),
                py::arg("steps"), py::arg("a"), py::arg("b"), py::arg("c"), py::arg("num_threads"));
 }
@@ -54,8 +50,8 @@ void define(py::module_& module, const char* name) {
 }  // namespace
 
 void register_admm_orthogonalize(py::module_& module) {
-    define<float>(module, "admm_orthogonalize_float32");
-    define<double>(module, "admm_orthogonalize_float64");
+    define_orthogonalize<float>(module, "admm_orthogonalize_float32");
+    define_orthogonalize<double>(module, "admm_orthogonalize_float64");
 }
 
 }  // namespace hl

@@ -1,11 +1,9 @@
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <optional>
 #include <vector>
 
-#include "../core/bind_status.hpp"
+#include "../core/bind_arrays.hpp"
 #include "../core/dispatch.hpp"
 #include "bind.hpp"
 #include "step_kernels.hpp"
@@ -17,8 +15,6 @@ HL_DECLARE_TABLES(AdmmStepTable, admm_step_table)
 namespace hl {
 namespace {
 
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
 using Addresses = Array<std::uint64_t>;
 
 constexpr py::ssize_t numbers_per_client = sizeof(SisaScalars<float>) / sizeof(float);

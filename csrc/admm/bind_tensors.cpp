@@ -297,8 +297,8 @@ py::object tensors(py::handle w, py::handle gradients, py::handle duals, py::han
 
 // Where tensors of one precision begin that are C-contiguous in host memory; None where one of them
 // is anything else.
-py::object addresses(const py::list& tensors, py::handle tensor_type, py::handle exchange,
-                     int precision) {
+py::object tensor_addresses(const py::list& tensors, py::handle tensor_type, py::handle exchange,
+                            int precision) {
     const auto* const api = static_cast<const DLPackExchangeAPI*>(
         PyCapsule_GetPointer(exchange.ptr(), "dlpack_exchange_api"));
     if (api == nullptr) throw py::error_already_set();
@@ -328,7 +328,7 @@ void register_admm_tensors(py::module_& module) {
     module.def("admm_tensors", &tensors, py::arg("w"), py::arg("gradients"), py::arg("duals"),
                py::arg("moments"), py::arg("sums"), py::arg("copies"), py::arg("array_type"),
                py::arg("tensor_type"));
-    module.def("admm_addresses", &addresses, py::arg("tensors"), py::arg("tensor_type"),
+    module.def("admm_addresses", &tensor_addresses, py::arg("tensors"), py::arg("tensor_type"),
                py::arg("exchange"), py::arg("precision"));
 }
 

@@ -32,4 +32,10 @@ void on_stream(int device, Address stream, const Launch& launch) {
     throw_status(launch(&call));
 }
 
+template <class Job>
+void call_on_stream(Status (*kernel)(const Job*, const CudaCall*), const Job& job, int device,
+                    Address stream) {
+    on_stream(device, stream, [&](const CudaCall* where) { return kernel(&job, where); });
+}
+
 }  // namespace hl

@@ -10,6 +10,10 @@
 
 namespace hl {
 
+inline void require(bool condition, const char* message) {
+    if (!condition) throw pybind11::value_error(message);
+}
+
 struct StatusError {
     Status status;
 };

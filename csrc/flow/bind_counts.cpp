@@ -1,11 +1,9 @@
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <optional>
 #include <string>
 
-#include "../core/bind_status.hpp"
+#include "../core/bind_arrays.hpp"
 #include "../core/dispatch.hpp"
 #include "bind.hpp"
 #include "counts_kernels.hpp"
@@ -17,8 +15,6 @@ HL_DECLARE_TABLES(CountTable, count_table)
 namespace hl {
 namespace {
 
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
 using Numbers = std::optional<Array<std::int64_t>>;
 
 template <class T>
@@ -114,7 +110,7 @@ void likelihood(Array<T> value, std::optional<Array<T>> mu_slope,
 }
 
 template <class T>
-void define(py::module_& module, const std::string& type) {
+void define_counts(py::module_& module, const std::string& type) {
     define_draw<T, std::int32_t>(module, "flow_negative_binomial_" + type,
                                  &CountKernels<T>::negative_binomial);
     define_draw<T, std::int32_t>(module, "flow_poisson_" + type, &CountKernels<T>::poisson);
@@ -129,8 +125,8 @@ void define(py::module_& module, const std::string& type) {
 }  // namespace
 
 void register_flow_counts(py::module_& module) {
-    define<float>(module, "float32");
-    define<double>(module, "float64");
+    define_counts<float>(module, "float32");
+    define_counts<double>(module, "float64");
 }
 
 }  // namespace hl

@@ -1,13 +1,11 @@
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <cstdlib>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "../core/bind_status.hpp"
+#include "../core/bind_arrays.hpp"
 #include "../core/dispatch.hpp"
 #include "../core/pool.hpp"
 #include "bind.hpp"
@@ -19,11 +17,6 @@ HL_DECLARE_TABLES(CountTable, count_table)
 
 namespace hl {
 namespace {
-
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
-template <class T>
-using Optional = std::optional<Array<T>>;
 
 // The nonzeros of all blocks, freed whatever happens.
 struct Blocks {
@@ -104,11 +97,11 @@ bool has_shape(const Array<T>& array, std::int64_t rows, std::int64_t columns) {
 }
 
 template <class T>
-DecodeJob<T> checked_job(int head, const Array<T>& hidden, const Optional<T>& weight,
-                         const Optional<T>& bias, const Optional<double>& sizes,
-                         const Optional<double>& theta, const Optional<std::int64_t>& theta_of,
-                         std::uint64_t seed, std::int64_t step, std::int64_t first_row,
-                         int num_threads) {
+DecodeJob<T> checked_job(int head, const Array<T>& hidden, const OptionalArray<T>& weight,
+                         const OptionalArray<T>& bias, const OptionalArray<double>& sizes,
+                         const OptionalArray<double>& theta,
+                         const OptionalArray<std::int64_t>& theta_of, std::uint64_t seed,
+                         std::int64_t step, std::int64_t first_row, int num_threads) {
     DecodeJob<T> job{};
     bool fits = hidden.ndim() == 2 && head >= 0 && head <= 2 && first_row >= 0 &&
                 (!weight || (weight->ndim() == 2 && weight->shape(1) == hidden.shape(1)));
@@ -147,11 +140,11 @@ DecodeJob<T> checked_job(int head, const Array<T>& hidden, const Optional<T>& we
 
 // Counts into `counts`, means into `means`, or, without either, a tuple that makes a CSR matrix.
 template <class T>
-py::object decode(int head, const Array<T>& hidden, const Optional<T>& weight,
-                  const Optional<T>& bias, const Optional<double>& sizes,
-                  const Optional<double>& theta, const Optional<std::int64_t>& theta_of,
+py::object decode(int head, const Array<T>& hidden, const OptionalArray<T>& weight,
+                  const OptionalArray<T>& bias, const OptionalArray<double>& sizes,
+                  const OptionalArray<double>& theta, const OptionalArray<std::int64_t>& theta_of,
                   std::uint64_t seed, std::int64_t step, std::int64_t first_row,
-                  Optional<std::int32_t> counts, Optional<T> means, int num_threads) {
+                  OptionalArray<std::int32_t> counts, OptionalArray<T> means, int num_threads) {
     DecodeJob<T> job = checked_job(head, hidden, weight, bias, sizes, theta, theta_of, seed, step,
                                    first_row, num_threads);
     if ((counts && !has_shape(*counts, job.rows, job.columns)) ||
@@ -165,7 +158,7 @@ py::object decode(int head, const Array<T>& hidden, const Optional<T>& weight,
 }
 
 template <class T>
-void define(py::module_& module, const char* name) {
+void define_decode(py::module_& module, const char* name) {
     module.def(name, &decode<T>, py::arg("head"), py::arg("hidden").noconvert(),
                py::arg("weight").noconvert(), py::arg("bias").noconvert(),
                py::arg("sizes").noconvert(), py::arg("theta").noconvert(),
@@ -177,8 +170,8 @@ void define(py::module_& module, const char* name) {
 }  // namespace
 
 void register_flow_decode(py::module_& module) {
-    define<float>(module, "flow_decode_float32");
-    define<double>(module, "flow_decode_float64");
+    define_decode<float>(module, "flow_decode_float32");
+    define_decode<double>(module, "flow_decode_float64");
 }
 
 }  // namespace hl

@@ -1,13 +1,11 @@
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <algorithm>
 #include <memory>
 #include <numeric>
 #include <vector>
 
-#include "../core/bind_status.hpp"
+#include "../core/bind_arrays.hpp"
 #include "../core/dispatch.hpp"
 #include "../nn/program_check.hpp"
 #include "bind.hpp"
@@ -20,13 +18,7 @@ HL_DECLARE_TABLES(FlowIntegrateTable, flow_integrate_table)
 namespace hl {
 namespace {
 
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
 using Counts = Array<std::int64_t>;
-
-void require(bool condition, const char* what) {
-    if (!condition) throw py::value_error(what);
-}
 
 template <class T>
 FlowIntegrateKernel<T> kernel() {
@@ -266,7 +258,7 @@ py::tuple integrate(const py::tuple& velocity, Array<T> z, const Array<double>& 
 }
 
 template <class T>
-void define(py::module_& module, const char* name) {
+void define_integrate(py::module_& module, const char* name) {
     module.def(name, &integrate<T>, py::arg("velocity"), py::arg("z").noconvert(), py::arg("grid"),
                py::arg("kept_times"), py::arg("kept").noconvert(), py::arg("method"),
                py::arg("control"), py::arg("rtol"), py::arg("atol"), py::arg("max_steps"),
@@ -304,8 +296,8 @@ void define(py::module_& module, const char* name) {
 // returns (reason, row): (0, -1), or why the integration failed: 1 a value that isn't finite,
 // 2 more than max_steps steps, and the lowest row of its tile in which that was seen.
 void register_flow_integrate(py::module_& module) {
-    define<float>(module, "flow_integrate_float32");
-    define<double>(module, "flow_integrate_float64");
+    define_integrate<float>(module, "flow_integrate_float32");
+    define_integrate<double>(module, "flow_integrate_float64");
 }
 
 }  // namespace hl

@@ -1,8 +1,8 @@
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
 #include <string>
 
+#include "../core/bind_arrays.hpp"
 #include "../core/dispatch.hpp"
 #include "bind.hpp"
 #include "matching_kernels.hpp"
@@ -13,13 +13,6 @@ HL_DECLARE_TABLES(FlowMatchingTable, flow_matching_table)
 
 namespace hl {
 namespace {
-
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
-
-void require(bool condition, const char* what) {
-    if (!condition) throw py::value_error(what);
-}
 
 // What makes the batches of some steps; keeps alive what it reads. For nn_train: `address` is the
 // function that fills a batch, `context` what it is given.
@@ -72,7 +65,7 @@ class Matching {
 };
 
 template <class T>
-void define(py::module_& module, const char* name) {
+void define_matching(py::module_& module, const char* name) {
     py::class_<Matching<T>>(module, name)
         .def(py::init<Array<T>, Array<T>, Array<std::int32_t>, Array<std::int64_t>, std::int64_t,
                       double, double, bool, bool, bool, bool, std::uint64_t>(),
@@ -87,8 +80,8 @@ void define(py::module_& module, const char* name) {
 }  // namespace
 
 void register_flow_matching(py::module_& module) {
-    define<float>(module, "FlowMatchingFloat32");
-    define<double>(module, "FlowMatchingFloat64");
+    define_matching<float>(module, "FlowMatchingFloat32");
+    define_matching<double>(module, "FlowMatchingFloat64");
 }
 
 }  // namespace hl

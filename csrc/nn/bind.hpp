@@ -2,9 +2,7 @@
 // Python.
 #pragma once
 
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <algorithm>
 #include <memory>
@@ -13,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "../core/bind_status.hpp"
+#include "../core/bind_arrays.hpp"
 #include "../core/dispatch.hpp"
 #include "program_check.hpp"
 
@@ -24,9 +22,6 @@ namespace hl {
 namespace py = pybind11;
 
 template <class T>
-using Array = py::array_t<T, py::array::c_style>;
-
-template <class T>
 const NnDrivers<T>& nn_drivers() {
     const NnTable& table = HL_ACTIVE_TABLE(nn_table);
     if constexpr (sizeof(T) == sizeof(float)) {
@@ -34,10 +29,6 @@ const NnDrivers<T>& nn_drivers() {
     } else {
         return table.f64;
     }
-}
-
-inline void require(bool condition, const char* what) {
-    if (!condition) throw py::value_error(what);
 }
 
 // Aligned memory that isn't set to anything.

@@ -1,8 +1,6 @@
 // Networks on the device. _cuda.py has checked the program (through the host's NnProgram) and what
 // the addresses lead to; it allocates all memory.
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <cstddef>
 #include <cstring>
@@ -11,6 +9,7 @@
 #include <tuple>
 #include <vector>
 
+#include "../core/bind_arrays.hpp"
 #include "../core/bind_cuda.hpp"
 #include "cuda.hpp"
 
@@ -22,8 +21,6 @@ namespace {
 using Addresses = std::vector<Address>;
 // indptr, indices, values, columns, transform, totals
 using Table = std::tuple<Address, Address, Address, std::int64_t, std::int64_t, Address>;
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
 
 template <class T>
 std::vector<T*> pointers(const Addresses& addresses) {
@@ -42,12 +39,6 @@ NnSparse<T> sparse_of(const Table& table) {
             columns,
             transform,
             pointer<const T>(totals)};
-}
-
-template <class Job>
-void call(Status (*kernel)(const Job*, const CudaCall*), const Job& job, int device,
-          Address stream) {
-    on_stream(device, stream, [&](const CudaCall* where) { return kernel(&job, where); });
 }
 
 std::vector<NnInstruction> read_instructions(const Array<std::int64_t>& fields,
@@ -149,7 +140,7 @@ class DevicePass {
         pass_.training = training;
         pass_.seed = seed;
         pass_.step = step;
-        call(Kernels<T>::forward, pass_, device, stream);
+        call_on_stream(Kernels<T>::forward, pass_, device, stream);
     }
 
     void clear(Address parameter_gradient, int device, Address stream) const {
@@ -169,7 +160,7 @@ class DevicePass {
     void backward(Address parameter_gradient, int device, Address stream) {
         if (duties_.empty()) throw py::value_error("NnDevicePass: there are no gradients");
         pass_.parameter_gradient = pointer<T>(parameter_gradient);
-        call(Kernels<T>::backward, pass_, device, stream);
+        call_on_stream(Kernels<T>::backward, pass_, device, stream);
     }
 
   private:
@@ -226,7 +217,7 @@ void loss(int kind, Address logits, std::int64_t stride, std::int64_t rows, std:
                            pointer<T>(scratch),
                            1,
                            rows};
-    call(Kernels<T>::loss, job, device, stream);
+    call_on_stream(Kernels<T>::loss, job, device, stream);
 }
 
 template <class T>
@@ -248,20 +239,20 @@ void update(bool decoupled, const std::vector<double>& numbers, Address no_decay
                              pointer<double>(partial_sums),
                              pointer<double>(norm),
                              1};
-    call(Kernels<T>::update, job, device, stream);
+    call_on_stream(Kernels<T>::update, job, device, stream);
 }
 
 template <class T>
 void gather(Address source, Address rows, std::int64_t count, std::int64_t width, Address target,
             int device, Address stream) {
-    call(Kernels<T>::gather,
-         NnGather<T>{pointer<const T>(source), pointer<const std::int64_t>(rows), count, width,
-                     pointer<T>(target)},
-         device, stream);
+    call_on_stream(Kernels<T>::gather,
+                   NnGather<T>{pointer<const T>(source), pointer<const std::int64_t>(rows), count,
+                               width, pointer<T>(target)},
+                   device, stream);
 }
 
 template <class T>
-void define(py::module_& module, const std::string& name, const char* type) {
+void define_network(py::module_& module, const std::string& name, const char* type) {
     py::class_<DevicePass<T>>(module, type)
         .def(py::init<const Array<std::int64_t>&, const Array<double>&, std::vector<std::int64_t>,
                       std::int64_t, std::int64_t, std::int64_t, const Addresses&, const Addresses&,
@@ -301,8 +292,8 @@ void define(py::module_& module, const std::string& name, const char* type) {
 }  // namespace
 
 void register_nn_cuda(py::module_& module) {
-    define<float>(module, "float32", "NnDevicePassFloat32");
-    define<double>(module, "float64", "NnDevicePassFloat64");
+    define_network<float>(module, "float32", "NnDevicePassFloat32");
+    define_network<double>(module, "float64", "NnDevicePassFloat64");
 }
 
 }  // namespace hl

@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "../core/bind_status.hpp"
 #include "program_check.hpp"
 
 namespace hl {
@@ -14,10 +15,6 @@ constexpr std::int64_t most_tables = 1 << 10;
 constexpr std::int64_t most_parameters = std::int64_t(1) << 40;
 constexpr std::int64_t most_dropouts = 1 << 12, widest_dropout = 1 << 22;
 constexpr unsigned char written_value = 1, written_argument = 2;
-
-void require(bool condition, const char* what) {
-    if (!condition) throw std::invalid_argument(what);
-}
 
 NnInstruction decode(const std::int64_t* f, const double* constants) {
     return {f[0],

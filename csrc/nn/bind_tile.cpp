@@ -82,7 +82,7 @@ void tile_pass(const std::shared_ptr<CheckedProgram>& program, const Array<T>& p
 }
 
 template <class T>
-void define(py::module_& module, const char* name) {
+void define_tile(py::module_& module, const char* name) {
     module.def(name, &tile_pass<T>, py::arg("program"), py::arg("parameters").noconvert(),
                py::arg("buffers").noconvert(), py::arg("dense"), py::arg("indices"),
                py::arg("slot"), py::arg("begin"), py::arg("width"), py::arg("training"),
@@ -97,8 +97,8 @@ void define(py::module_& module, const char* name) {
 // is (rows, width) from column `begin` of `slot`; with `gradient`, that of the output, also the way
 // back (training passes of programs without batch_norm only).
 void register_nn_tile(py::module_& module) {
-    define<float>(module, "nn_tile_float32");
-    define<double>(module, "nn_tile_float64");
+    define_tile<float>(module, "nn_tile_float32");
+    define_tile<double>(module, "nn_tile_float64");
 }
 
 }  // namespace hl

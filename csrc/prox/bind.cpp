@@ -1,10 +1,8 @@
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <optional>
 
-#include "../core/bind_status.hpp"
+#include "../core/bind_arrays.hpp"
 #include "../core/dispatch.hpp"
 #include "../core/finite.hpp"
 #include "kernels.hpp"
@@ -16,8 +14,6 @@ HL_DECLARE_TABLES(ProxTable, prox_table)
 namespace hl {
 namespace {
 
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
 using Numbers = Array<double>;
 
 template <class T>
@@ -169,7 +165,7 @@ bool variation(const Array<T>& v, Array<T>& out, const Numbers& numbers, int num
 }
 
 template <class T>
-void define(py::module_& module, const std::string& suffix) {
+void define_prox(py::module_& module, const std::string& suffix) {
     module.def(("prox_elements_" + suffix).c_str(), &elements<T>, py::arg("operation"),
                py::arg("v").noconvert(), py::arg("out").noconvert(),
                py::arg("constants").noconvert(), py::arg("num_threads"), py::arg("look") = 0);
@@ -192,8 +188,8 @@ void define(py::module_& module, const std::string& suffix) {
 }  // namespace
 
 void register_prox(py::module_& module) {
-    define<float>(module, "float32");
-    define<double>(module, "float64");
+    define_prox<float>(module, "float32");
+    define_prox<double>(module, "float64");
 }
 
 }  // namespace hl

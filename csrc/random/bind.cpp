@@ -1,7 +1,6 @@
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
-#include "../core/bind_status.hpp"
+#include "../core/bind_arrays.hpp"
 #include "../core/dispatch.hpp"
 #include "kernels.hpp"
 
@@ -11,9 +10,6 @@ HL_DECLARE_TABLES(RandomTable, random_table)
 
 namespace hl {
 namespace {
-
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
 
 template <class T>
 void fill(RandomKernel<T> kernel, Array<T>& out, std::uint64_t seed, std::uint32_t stream,

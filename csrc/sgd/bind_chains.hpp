@@ -2,23 +2,16 @@
 // sizes are checked, so that no pointer can be read beyond its end. For binding files only.
 #pragma once
 
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
 #include <cmath>
 
+#include "../core/bind_arrays.hpp"
 #include "kernels.hpp"
 
 namespace hl {
 
 namespace py = pybind11;
-
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
-
-inline void require(bool condition, const char* message) {
-    if (!condition) throw py::value_error(message);
-}
 
 // An array that may be missing: None gives one of size 0. It is never converted.
 template <class T>

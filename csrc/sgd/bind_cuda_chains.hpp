@@ -13,10 +13,6 @@ namespace hl {
 
 namespace py = pybind11;
 
-inline void require(bool condition, const char* message) {
-    if (!condition) throw py::value_error(message);
-}
-
 // Bound once; each call advances them by as many steps as one launch takes.
 template <class T>
 class CudaChains {

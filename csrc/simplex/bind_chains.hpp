@@ -1,33 +1,17 @@
 // The arrays of a run, as Python hands them over.
 #pragma once
 
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <optional>
 
-#include "../core/bind_status.hpp"
+#include "../core/bind_arrays.hpp"
 #include "kernels.hpp"
 
 namespace py = pybind11;
 
 namespace hl {
 namespace {
-
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
-template <class T>
-using OptionalArray = std::optional<Array<T>>;
-
-void require(bool condition, const char* message) {
-    if (!condition) throw py::value_error(message);
-}
-
-template <class T>
-const T* data_or_null(const OptionalArray<T>& array) {
-    return array ? array->data() : nullptr;
-}
 
 // Offsets that begin at 0, never fall, and end at `last`.
 bool cuts(const Array<std::int32_t>& offsets, py::ssize_t last) {

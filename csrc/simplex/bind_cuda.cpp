@@ -10,10 +10,6 @@ namespace py = pybind11;
 namespace hl {
 namespace {
 
-void require(bool condition, const char* message) {
-    if (!condition) throw py::value_error(message);
-}
-
 // The device arrays of a run by their addresses, bound once; each call advances them by as many
 // steps as one launch takes. _cuda.py has checked what the addresses lead to.
 template <class T>

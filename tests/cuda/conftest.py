@@ -23,15 +23,12 @@ from tests.cuda import fake_cupy
 
 ROOT = Path(__file__).parents[2]
 FAMILIES = ("admm", "flow", "nn", "prox", "random", "sgd", "simplex")
-SOURCES = (
-    *sorted(
-        (path for family in FAMILIES for path in ROOT.glob(f"csrc/{family}/cuda*.cu")),
-        key=lambda path: -path.stat().st_size,
-    ),
-    *(path for family in FAMILIES for path in ROOT.glob(f"csrc/{family}/bind_cuda*.cpp")),
-    ROOT / "csrc/core/cublas.cpp",
-    ROOT / "tests/cpp/cuda_shim_module.cpp",
+SOURCES = sorted(
+    (path for family in FAMILIES for path in ROOT.glob(f"csrc/{family}/cuda*.cu")),
+    key=lambda path: -path.stat().st_size,
 )
+# Translation units of bindings: each takes seconds for pybind11's templates alone.
+UNITS = (("admm", "flow", "nn", "simplex"), ("prox", "random", "sgd"))
 # The shim jumps between stacks, which fortified functions take for an error.
 FLAGS = (
     "-std=c++17",
@@ -122,13 +119,23 @@ def build(compiler: Compiler, folder: Path, fake: Path, library: Path) -> None:
 
     headers = "-isystem", pybind11.get_include(), "-isystem", sysconfig.get_paths()["include"]
 
+    units = [folder / f"bindings_{number}.cpp" for number in range(len(UNITS))]
+    for unit, families in zip(units, UNITS, strict=True):
+        sources = [
+            path for family in families for path in ROOT.glob(f"csrc/{family}/bind_cuda*.cpp")
+        ]
+        unit.write_text("".join(f'#include "{path}"\n' for path in sources))
+    more = ROOT / "csrc/core/cublas.cpp", ROOT / "tests/cpp/cuda_shim_module.cpp"
+
     def compile_one(source: Path) -> Path:
         target = folder / f"{source.parent.name}_{source.stem}.o"
         compiler.compile(source, target, *headers, *flags_of(source))
         return target
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        *objects, blas = pool.map(compile_one, (*SOURCES, ROOT / "tests/cpp/fake_cublas.cpp"))
+        *objects, blas = pool.map(
+            compile_one, (*units, *SOURCES, *more, ROOT / "tests/cpp/fake_cublas.cpp")
+        )
     compiler.link([blas], fake)
     compiler.link(objects, library)
 
