@@ -53,8 +53,12 @@ if(HOTLOOPS_WITH_CUDA)
     # The same arithmetic as on the host: products and sums are rounded separately.
     set(HOTLOOPS_CUDA_FLAGS --fmad=false --threads=0 -Xcompiler=-Wall,-Wextra
         -Xcompiler=-ffp-contract=off,-fno-math-errno)
-    # A quarter of the size. Drivers of CUDA 12 may not read it.
-    if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13.0)
+    # A quarter of the size. Drivers of CUDA 12 may not read it. Of a single architecture the text of the PTX
+    # stays legible, for tests/cuda/test_ptx.py.
+    list(LENGTH HOTLOOPS_CUDA_TARGETS count)
+    if(count EQUAL 1)
+        list(APPEND HOTLOOPS_CUDA_FLAGS --no-compress)
+    elseif(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13.0)
         list(APPEND HOTLOOPS_CUDA_FLAGS --compress-mode=size)
     endif()
     if(HOTLOOPS_WERROR)

@@ -45,10 +45,10 @@ nvcc --version | tail -n 2
 if ! capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1); then capability=""; fi
 if [ -n "$capability" ]; then
     nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
-    architecture="${capability/./}-real"
+    architecture="${capability/./}"
 else
     skip "tests and benchmarks on a device: nvidia-smi finds none"
-    architecture=90-real
+    architecture=90
 fi
 
 export architecture work

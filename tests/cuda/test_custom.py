@@ -22,7 +22,7 @@ from hotloops._runtime import dispatch
 from hotloops.sgd import _cpp, _cuda, _cuda_custom
 from tests.cuda.cases import RULES, Case, Run, assert_same_bits, on_device
 from tests.cuda.conftest import ROOT, Compiler
-from tests.cuda.test_ptx import CONTRACTED, flags_of_the_build
+from tests.cuda.test_ptx import CONTRACTED
 
 # The same text for the CPU driver and for the kernel. `data` holds what makes it fail.
 GRADIENT = """
@@ -343,6 +343,12 @@ def test_nvcc_takes_it(dtype: str, general: bool, include: Path, tmp_path: Path)
     assert done.returncode == 0, done.stderr
     assert ".entry hl_cuda_sgd_custom" in target.read_text()
     assert CONTRACTED.findall(target.read_text()) == []
+
+
+def flags_of_the_build() -> list[str]:
+    """What the build passes on to nvcc for floating-point code."""
+    text = (ROOT / "cmake/HotloopsCuda.cmake").read_text()
+    return re.findall(r"--(?:fmad|ftz|prec-div|prec-sqrt|use_fast_math)\S*", text)
 
 
 def find_nvrtc() -> str | None:
