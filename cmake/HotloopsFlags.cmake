@@ -26,14 +26,16 @@ if(HOTLOOPS_WERROR)
     list(APPEND HOTLOOPS_WARNING_FLAGS -Werror)
 endif()
 
-# -O1: with the sanitizers' checks the higher levels take minutes to compile.
 set(HOTLOOPS_SANITIZE_FLAGS "")
 # Bindings only read arguments, and at -O1 their templates compile in three quarters of the time.
 set(HOTLOOPS_BINDING_FLAGS -O1)
+# -O0: with the sanitizers' checks the higher levels take minutes to compile.
 if(HOTLOOPS_SANITIZE)
-    set(HOTLOOPS_SANITIZE_FLAGS -fsanitize=${HOTLOOPS_SANITIZE} -fno-omit-frame-pointer -g1 -O1)
+    set(HOTLOOPS_SANITIZE_FLAGS -fsanitize=${HOTLOOPS_SANITIZE} -fno-omit-frame-pointer -g1 -O0)
+    set(HOTLOOPS_BINDING_FLAGS "")
     if(HOTLOOPS_SANITIZE MATCHES "undefined")
-        list(APPEND HOTLOOPS_SANITIZE_FLAGS -fno-sanitize-recover=undefined)
+        # AddressSanitizer and the hardware see null pointers too.
+        list(APPEND HOTLOOPS_SANITIZE_FLAGS -fno-sanitize-recover=undefined -fno-sanitize=null)
         # UBSan doubles the time that the templates of pybind11 take to compile.
         list(APPEND HOTLOOPS_BINDING_FLAGS -fno-sanitize=undefined)
     endif()
