@@ -34,8 +34,7 @@ if(HOTLOOPS_SANITIZE)
     set(HOTLOOPS_SANITIZE_FLAGS -fsanitize=${HOTLOOPS_SANITIZE} -fno-omit-frame-pointer -g1 -O0)
     set(HOTLOOPS_BINDING_FLAGS "")
     if(HOTLOOPS_SANITIZE MATCHES "undefined")
-        # AddressSanitizer and the hardware see null pointers too.
-        list(APPEND HOTLOOPS_SANITIZE_FLAGS -fno-sanitize-recover=undefined -fno-sanitize=null)
+        list(APPEND HOTLOOPS_SANITIZE_FLAGS -fno-sanitize-recover=undefined)
         # UBSan doubles the time that the templates of pybind11 take to compile.
         list(APPEND HOTLOOPS_BINDING_FLAGS -fno-sanitize=undefined)
     endif()

@@ -1,6 +1,5 @@
 #include <pybind11/pybind11.h>
 
-#include <optional>
 #include <string>
 
 #include "../core/bind_arrays.hpp"
@@ -15,7 +14,7 @@ HL_DECLARE_TABLES(CountTable, count_table)
 namespace hl {
 namespace {
 
-using Numbers = std::optional<Array<std::int64_t>>;
+using Numbers = OptionalArray<std::int64_t>;
 
 template <class T>
 const CountKernels<T>& kernels() {
@@ -48,7 +47,7 @@ void draw(Status (*kernel)(const CountJob<T>&, O*), Array<O>& out, const Array<T
                           parameter_of(second, rows, columns),
                           seed,
                           step,
-                          numbers ? numbers->data() : nullptr,
+                          data_or_null(numbers),
                           first_row,
                           num_threads};
     O* const target = out.mutable_data();
@@ -78,16 +77,16 @@ void define_draw(py::module_& module, const std::string& name,
 }
 
 template <class T>
-T* slope_of(std::optional<Array<T>>& slope, std::int64_t size) {
+T* slope_of(OptionalArray<T>& slope, std::int64_t size) {
     if (!slope) return nullptr;
     if (slope->size() != size) throw py::value_error("flow likelihood: slopes must fit the values");
     return slope->mutable_data();
 }
 
 template <class T>
-void likelihood(Array<T> value, std::optional<Array<T>> mu_slope,
-                std::optional<Array<T>> theta_slope, const Array<T>& counts, const Array<T>& mu,
-                const Array<T>& theta, int num_threads) {
+void likelihood(Array<T> value, OptionalArray<T> mu_slope, OptionalArray<T> theta_slope,
+                const Array<T>& counts, const Array<T>& mu, const Array<T>& theta,
+                int num_threads) {
     if (value.ndim() != 2)
         throw py::value_error("flow likelihood: values must have shape (rows, columns)");
     const std::int64_t rows = value.shape(0), columns = value.shape(1);

@@ -1,7 +1,6 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdlib>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -113,11 +112,11 @@ DecodeJob<T> checked_job(int head, const Array<T>& hidden, const OptionalArray<T
                hidden.shape(1),
                columns,
                hidden.data(),
-               weight ? weight->data() : nullptr,
-               bias ? bias->data() : nullptr,
-               sizes ? sizes->data() : nullptr,
-               theta ? theta->data() : nullptr,
-               theta_of ? theta_of->data() : nullptr,
+               data_or_null(weight),
+               data_or_null(bias),
+               data_or_null(sizes),
+               data_or_null(theta),
+               data_or_null(theta_of),
                seed,
                step,
                first_row,

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <memory>
 #include <new>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -94,7 +93,7 @@ template <class T>
 class Workspace {
   public:
     Workspace(std::shared_ptr<const CheckedProgram> program, std::int64_t capacity,
-              const std::optional<Array<std::int64_t>>& seeds, bool input_gradients);
+              const OptionalArray<std::int64_t>& seeds, bool input_gradients);
 
     const CheckedProgram& program() const { return *program_; }
     std::int64_t capacity() const { return capacity_; }

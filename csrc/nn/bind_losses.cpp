@@ -4,11 +4,6 @@
 namespace hl {
 namespace {
 
-template <class T>
-T* data_of(std::optional<Array<T>>& array) {
-    return array ? array->mutable_data() : nullptr;
-}
-
 // The targets of one call, checked.
 template <class T>
 void set_target(NnLossJob<T>& job, const Tables<T>& tables) {
@@ -38,9 +33,9 @@ void set_target(NnLossJob<T>& job, const Tables<T>& tables) {
 
 template <class T>
 void loss(int kind, const Array<T>& logits, const py::list& dense, const py::list& sparse,
-          const py::list& indices, const std::optional<Array<T>>& log_theta, double constant,
-          double weight, std::optional<Array<T>> gradient,
-          std::optional<Array<T>> log_theta_gradient, Array<double> row_losses, int num_threads) {
+          const py::list& indices, const OptionalArray<T>& log_theta, double constant,
+          double weight, OptionalArray<T> gradient, OptionalArray<T> log_theta_gradient,
+          Array<double> row_losses, int num_threads) {
     require(kind >= 0 && kind <= 5, "nn_loss: unknown loss");
     require(logits.ndim() == 2 && logits.shape(0) >= 1 && logits.shape(1) >= 1,
             "nn_loss: logits must have shape (rows, width)");
@@ -64,14 +59,14 @@ void loss(int kind, const Array<T>& logits, const py::list& dense, const py::lis
         }
         require(!log_theta_gradient || log_theta_gradient->size() == log_theta->size(),
                 "nn_loss: the gradient of log theta has another size");
-        job.log_theta_gradient = data_of(log_theta_gradient);
+        job.log_theta_gradient = mutable_or_null(log_theta_gradient);
     }
     require(!gradient || gradient->size() == logits.size(),
             "nn_loss: the gradient has another size than the logits");
     require(row_losses.size() == job.rows, "nn_loss: row_losses must have shape (rows,)");
     job.constant = constant;
     job.weight = weight;
-    job.gradient = data_of(gradient);
+    job.gradient = mutable_or_null(gradient);
     job.row_losses = row_losses.mutable_data();
     const Memory<T> scratch(nn_loss_scratch(job.kind, job.rows, job.width, job.num_groups));
     job.scratch = scratch.data();
@@ -82,7 +77,7 @@ void loss(int kind, const Array<T>& logits, const py::list& dense, const py::lis
 template <class T>
 double update(int kind, const Array<double>& numbers, const Array<std::int64_t>& no_decay,
               Array<T> parameters, Array<T> first_moment, Array<T> second_moment,
-              std::optional<Array<T>> average, const Array<T>& gradient, double learning_rate,
+              OptionalArray<T> average, const Array<T>& gradient, double learning_rate,
               std::int64_t step, int num_threads) {
     const std::int64_t count = parameters.size();
     require(first_moment.size() == count && second_moment.size() == count &&
@@ -95,7 +90,7 @@ double update(int kind, const Array<double>& numbers, const Array<std::int64_t>&
     run_driver(nn_drivers<T>().update,
                NnUpdateJob<T>{optimizer,
                               {parameters.mutable_data(), first_moment.mutable_data(),
-                               second_moment.mutable_data(), data_of(average)},
+                               second_moment.mutable_data(), mutable_or_null(average)},
                               gradient.data(),
                               count,
                               learning_rate,

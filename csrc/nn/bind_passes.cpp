@@ -55,7 +55,7 @@ void read_columns(const Workspace<T>& workspace, std::int64_t slot, std::int64_t
     run_driver(nn_drivers<T>().read, job);
 }
 
-void check_row_numbers(const std::optional<Array<std::int64_t>>& rows, std::int64_t table_rows) {
+void check_row_numbers(const OptionalArray<std::int64_t>& rows, std::int64_t table_rows) {
     if (!rows) return;
     require(rows->ndim() == 1, "nn: rows must have shape (batch,)");
     for (py::ssize_t i = 0; i < rows->size(); ++i)
@@ -66,7 +66,7 @@ void check_row_numbers(const std::optional<Array<std::int64_t>>& rows, std::int6
 template <class T>
 void forward(Workspace<T>& workspace, const Array<T>& parameters, Array<T>& buffers,
              const py::list& dense, const py::list& sparse, const py::list& indices,
-             const std::optional<Array<std::int64_t>>& rows, bool training, std::uint64_t seed,
+             const OptionalArray<std::int64_t>& rows, bool training, std::uint64_t seed,
              std::int64_t step, int num_threads) {
     const CheckedProgram& program = workspace.program();
     check_pass_arrays(program, parameters, buffers);
@@ -76,7 +76,7 @@ void forward(Workspace<T>& workspace, const Array<T>& parameters, Array<T>& buff
     check_row_numbers(rows, tables.rows());
     const std::int64_t count = rows ? rows->size() : tables.rows();
     require(count >= 1 && count <= workspace.capacity(), "nn: bad number of rows");
-    const std::int64_t* const row_numbers = rows ? rows->data() : nullptr;
+    const std::int64_t* const row_numbers = data_or_null(rows);
     for (std::int64_t t = 0; t < tables.num_sparse(); ++t) {
         const std::int64_t values =
             rows ? tables.values_in(t, row_numbers, count) : tables.sparse(t).indptr[tables.rows()];
@@ -171,7 +171,7 @@ void define_passes(py::module_& module, const std::string& name) {
     const std::string type = "NnWorkspace" + std::string(sizeof(T) == 4 ? "Float32" : "Float64");
     py::class_<Workspace<T>>(module, type.c_str())
         .def(py::init([](std::shared_ptr<CheckedProgram> program, std::int64_t rows,
-                         const std::optional<Array<std::int64_t>>& seeds, bool input_gradients) {
+                         const OptionalArray<std::int64_t>& seeds, bool input_gradients) {
                  return std::make_unique<Workspace<T>>(std::move(program), rows, seeds,
                                                        input_gradients);
              }),

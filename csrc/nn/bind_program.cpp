@@ -1,7 +1,6 @@
 // Checks of programs, and the order in which gradients meet.
 #include <algorithm>
 #include <cmath>
-#include <stdexcept>
 #include <string>
 
 #include "../core/bind_status.hpp"

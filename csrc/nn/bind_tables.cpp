@@ -4,7 +4,7 @@
 namespace hl {
 namespace {
 
-std::vector<NnOperand> read_seeds(const std::optional<Array<std::int64_t>>& seeds) {
+std::vector<NnOperand> read_seeds(const OptionalArray<std::int64_t>& seeds) {
     std::vector<NnOperand> list;
     if (!seeds) return list;
     require(seeds->ndim() == 2 && seeds->shape(1) == 3,
@@ -26,7 +26,7 @@ Array<T> cast_array(py::handle item, const char* what) {
 
 template <class T>
 Workspace<T>::Workspace(std::shared_ptr<const CheckedProgram> program, std::int64_t capacity,
-                        const std::optional<Array<std::int64_t>>& seeds, bool input_gradients)
+                        const OptionalArray<std::int64_t>& seeds, bool input_gradients)
     : program_(std::move(program)),
       capacity_(capacity),
       seeds_(read_seeds(seeds)),

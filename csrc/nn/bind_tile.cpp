@@ -30,8 +30,8 @@ template <class T>
 void tile_pass(const std::shared_ptr<CheckedProgram>& program, const Array<T>& parameters,
                const Array<T>& buffers, const py::list& dense, const py::list& indices,
                std::int64_t slot, std::int64_t begin, std::int64_t width, bool training,
-               std::uint64_t seed, std::int64_t step, std::optional<Array<T>> out,
-               const std::optional<Array<T>>& gradient, std::optional<Array<T>> parameter_gradient,
+               std::uint64_t seed, std::int64_t step, OptionalArray<T> out,
+               const OptionalArray<T>& gradient, OptionalArray<T> parameter_gradient,
                std::optional<std::vector<Array<T>>> input_gradients, int num_threads) {
     check_pass_arrays(*program, parameters, buffers);
     require(in_tiles(*program, training), "nn_tile: the program does not run in tiles");

@@ -128,10 +128,10 @@ std::int64_t train(Workspace<T>& workspace, const Array<std::int64_t>& loss_fiel
                    const py::list& sparse, const py::list& indices, int kind,
                    const Array<double>& numbers, const Array<std::int64_t>& no_decay,
                    Array<T> parameters, Array<T> first_moment, Array<T> second_moment,
-                   std::optional<Array<T>> average, Array<T> buffers,
-                   const Array<double>& learning_rates, std::int64_t step, std::uint64_t seed,
-                   Array<double> losses_out, Array<double> norms, std::uintptr_t prepare,
-                   std::uintptr_t context, int num_threads) {
+                   OptionalArray<T> average, Array<T> buffers, const Array<double>& learning_rates,
+                   std::int64_t step, std::uint64_t seed, Array<double> losses_out,
+                   Array<double> norms, std::uintptr_t prepare, std::uintptr_t context,
+                   int num_threads) {
     const CheckedProgram& program = workspace.program();
     check_pass_arrays(program, parameters, buffers);
     const std::int64_t count = program.num_parameters(), batch = workspace.capacity();

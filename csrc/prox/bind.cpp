@@ -1,7 +1,5 @@
 #include <pybind11/pybind11.h>
 
-#include <optional>
-
 #include "../core/bind_arrays.hpp"
 #include "../core/dispatch.hpp"
 #include "../core/finite.hpp"
@@ -117,8 +115,8 @@ bool rows(int operation, const Array<T>& v, Array<T>& out, const Numbers& number
 
 template <class T>
 bool groups(const Array<T>& v, Array<T>& out, const Array<std::int64_t>& offsets,
-            const std::optional<Array<std::int64_t>>& indices, const Numbers& weights,
-            const Numbers& soft, const Numbers& shrink, int num_threads, int look) {
+            const OptionalArray<std::int64_t>& indices, const Numbers& weights, const Numbers& soft,
+            const Numbers& shrink, int num_threads, int look) {
     check(v, out);
     const std::int64_t count = weights.size();
     const std::int64_t columns = v.shape(1);
@@ -136,7 +134,7 @@ bool groups(const Array<T>& v, Array<T>& out, const Array<std::int64_t>& offsets
                           v.data(),
                           out.mutable_data(),
                           offsets.data(),
-                          indices ? indices->data() : nullptr,
+                          data_or_null(indices),
                           weights.data(),
                           soft.data(),
                           shrink.data(),

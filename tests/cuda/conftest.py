@@ -22,13 +22,9 @@ from hotloops.sgd import _cuda
 from tests.cuda import fake_cupy
 
 ROOT = Path(__file__).parents[2]
-FAMILIES = ("admm", "flow", "nn", "prox", "random", "sgd", "simplex")
-SOURCES = sorted(
-    (path for family in FAMILIES for path in ROOT.glob(f"csrc/{family}/cuda*.cu")),
-    key=lambda path: -path.stat().st_size,
-)
-# Translation units of bindings: each takes seconds for pybind11's templates alone.
+# Families whose bindings are one translation unit: each takes seconds for pybind11's templates.
 UNITS = (("admm", "flow", "nn", "simplex"), ("prox", "random", "sgd"))
+SOURCES = sorted(ROOT.glob("csrc/*/cuda*.cu"), key=lambda path: -path.stat().st_size)
 # The shim jumps between stacks, which fortified functions take for an error.
 FLAGS = (
     "-std=c++17",
